@@ -1,0 +1,78 @@
+# Visage, the PGXS way: make, make install, make installcheck.
+# PG_CONFIG chooses the server; WERROR=-Werror makes warnings errors.
+
+EXTENSION = visage
+EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" visage.control)
+
+# One room per capability.  core is linked into both libraries, with hidden
+# symbols; all state (settings, caches) lives in visage.so.
+CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c,\
+	$(wildcard src/core/*.c))
+VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c \
+	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c src/model/*.c)
+VISAGE_NET_C = $(wildcard src/net/*.c src/ingest/*.c)
+
+MODULE_big = visage
+OBJS = $(VISAGE_C:.c=.o)
+NET_OBJS = $(VISAGE_NET_C:.c=.o) $(CORE_C:.c=.o)
+OWN_HEADERS = $(wildcard src/*/*.h)
+
+# In the order in which a later room may use what an earlier one created.
+SQL_PARTS = src/core/guard.sql src/core/core.sql src/quality/quality.sql \
+	src/run/run.sql src/ingest/ingest.sql src/history/history.sql \
+	src/feature/feature.sql src/model/model.sql connectors/connectors.sql \
+	src/core/finish.sql
+CONNECTORS = $(sort $(wildcard connectors/*.json))
+
+DATA = $(wildcard upgrade/visage--*.sql)
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+
+REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
+REGRESS_OPTS = --load-extension=plpgsql
+
+PG_CPPFLAGS = -DVISAGE_VERSION='"$(EXTVERSION)"' -Isrc
+PG_CFLAGS = -std=gnu11 -Wall -Wextra \
+	-Wno-unused-parameter -Wno-sign-compare $(WERROR)
+SHLIB_LINK = -lm -Wl,--version-script=src/exports.map
+EXTRA_CLEAN = visage_net.so $(VISAGE_NET_C:.c=.o) $(VISAGE_NET_C:.c=.bc) \
+	connectors/connectors.sql
+
+PG_CONFIG ?= pg_config
+ifeq ($(shell command -v $(PG_CONFIG)),)
+$(error $(PG_CONFIG) not found: install the server headers or set PG_CONFIG)
+endif
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+ifneq ($(filter-out 9 10 11 12 13 14,$(MAJORVERSION)),$(MAJORVERSION))
+$(error Visage needs PostgreSQL 15 or later, $(PG_CONFIG) is $(VERSION))
+endif
+
+all: visage_net.so
+
+# PGXS tracks headers only under --enable-depend.
+$(OBJS) $(NET_OBJS): $(OWN_HEADERS) visage.control
+
+visage_net.so: $(NET_OBJS) src/exports.map
+	$(CC) $(CFLAGS) $(filter-out %.so,$(NET_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
+		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lm
+
+visage.so: src/exports.map
+
+install: install-net
+install-net: visage_net.so installdirs
+	$(INSTALL_SHLIB) visage_net.so '$(DESTDIR)$(pkglibdir)/visage_net.so'
+uninstall: uninstall-net
+uninstall-net:
+	rm -f '$(DESTDIR)$(pkglibdir)/visage_net.so'
+.PHONY: install-net uninstall-net
+
+# Manifests are data: each becomes a built-in row of the connector noun.
+connectors/connectors.sql: $(CONNECTORS)
+	for f in $(CONNECTORS); do \
+		printf "INSERT INTO visage.declarations (noun, name, definition, builtin)\nVALUES ('connector', '%s', jsonb_build_object('name', '%s', 'manifest', \$$manifest\$$" \
+			"$$(basename $$f .json)" "$$(basename $$f .json)"; \
+		cat $$f; printf "\$$manifest\$$::jsonb), true);\n"; \
+	done > $@.tmp && mv $@.tmp $@
+
+$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) visage.control
+	cat $(SQL_PARTS) > $@.tmp && mv $@.tmp $@

@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		What differs between PostgreSQL 15 and 18, and nothing else.
+ *
+ * This is the only file of Visage that looks at PG_VERSION_NUM.  Each block
+ * names the release that brought the change, so that it can go when the
+ * floor rises.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef VISAGE_COMPAT_H
+#define VISAGE_COMPAT_H
+
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "Visage needs PostgreSQL 15 or later"
+#endif
+
+/* 16: varlena macros moved out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 16: one function for the privileges of every class of object */
+#if PG_VERSION_NUM < 160000
+#include "catalog/pg_namespace.h"
+#include "utils/acl.h"
+#define core_compat_schema_aclcheck(oid, role, mode) \
+	pg_namespace_aclcheck(oid, role, mode)
+#else
+#include "catalog/pg_namespace.h"
+#include "utils/acl.h"
+#define core_compat_schema_aclcheck(oid, role, mode) \
+	object_aclcheck(NamespaceRelationId, oid, role, mode)
+#endif
+
+/* 17: extensions name their own wait events */
+#if PG_VERSION_NUM < 170000
+#define core_compat_wait_event(name) PG_WAIT_EXTENSION
+#else
+#define core_compat_wait_event(name) WaitEventExtensionNew(name)
+#endif
+
+/* 17: a wait event set may have a resource owner; Visage's never does */
+#if PG_VERSION_NUM < 170000
+#define core_compat_create_wait_set(context, size) \
+	CreateWaitEventSet(context, size)
+#else
+#define core_compat_create_wait_set(context, size) \
+	((void) (context), CreateWaitEventSet(NULL, size))
+#endif
+
+/* 18: a module tells its name and version */
+#if PG_VERSION_NUM < 180000
+#define VISAGE_MODULE_MAGIC(module) PG_MODULE_MAGIC
+#else
+#define VISAGE_MODULE_MAGIC(module) \
+	PG_MODULE_MAGIC_EXT(.name = module, .version = VISAGE_VERSION)
+#endif
+
+#endif							/* VISAGE_COMPAT_H */

@@ -1,0 +1,58 @@
+-- The end of the script: privileges.  Functions are executable by PUBLIC
+-- unless revoked, and nothing of Visage is granted to PUBLIC.
+
+CREATE FUNCTION visage.grant_catalog() RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	member record;
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA visage, %I TO visage_reader', (
+		SELECT n.nspname FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
+		WHERE e.extname = 'visage'));
+	-- Views are for readers, tables for engineers; secrets are references.
+	FOR member IN
+		SELECT c.oid::regclass AS relation, CASE c.relkind WHEN 'v' THEN 'visage_reader' ELSE 'visage_engineer' END AS role
+		FROM pg_catalog.pg_class AS c
+		JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+		JOIN pg_catalog.pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+		WHERE e.extname = 'visage' AND c.relkind IN ('r', 'p', 'v')
+	LOOP
+		EXECUTE format('GRANT SELECT ON %s TO %I', member.relation, member.role);
+	END LOOP;
+	FOR member IN
+		SELECT p.oid::regprocedure AS routine,
+			CASE
+				WHEN p.proname IN ('visage_adopt', 'visage_create_connector') THEN 'visage_admin'
+				WHEN p.prokind = 'a' OR p.proname = 'visage_version' THEN 'visage_reader'
+				WHEN p.proname ~ '^visage_(score|scores|predict|explain)(_json|_key)?$' THEN 'visage_scorer'
+				ELSE 'visage_engineer'
+			END AS role
+		FROM pg_catalog.pg_proc AS p
+		JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+		JOIN pg_catalog.pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+		WHERE e.extname = 'visage' AND p.proname LIKE 'visage\_%' AND p.proname <> 'visage_create_roles'
+			AND p.prorettype <> 'trigger'::regtype
+	LOOP
+		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', member.routine, member.role);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION visage.grant_catalog() IS 'Grants the functions, tables and views of Visage to its roles.';
+
+DO $finish$
+DECLARE
+	routine regprocedure;
+BEGIN
+	FOR routine IN
+		SELECT p.oid
+		FROM pg_catalog.pg_proc AS p
+		JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+		JOIN pg_catalog.pg_extension AS e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.oid = d.refobjid
+		WHERE e.extname = 'visage'
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
+	END LOOP;
+END
+$finish$;

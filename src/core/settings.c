@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *		The settings of Visage, sorted by name.
+ *
+ * Those that reach files, hosts or secrets are the superuser's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "core/hosts.h"
+#include "core/settings.h"
+#include "utils/guc.h"
+
+static char *adoption_directory;
+static char *allowed_hosts;
+static int	connect_timeout;
+static bool enabled;
+static int	idle_timeout;
+static int	max_body;
+static int	max_record;
+static int	max_retries;
+static int	max_retry_wait;
+static int	retry_delay;
+static char *schema_prefix;
+static char *secrets_directory;
+
+/* Refuses a list with an entry that is no host, address or block. */
+static bool
+check_allowed_hosts(char **newval, void **extra, GucSource source)
+{
+	const char *rest = *newval;
+	CoreHost	host;
+	bool		valid = true;
+
+	while (core_next_host(&rest, &host, &valid))
+		continue;
+	if (!valid)
+		GUC_check_errdetail("An entry is a host name, an address or a block "
+							"in CIDR notation, each with an optional :port.");
+	return valid;
+}
+
+/* The prefix becomes part of schema names. */
+static bool
+check_schema_prefix(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) > 50 || strspn(*newval,
+									   "abcdefghijklmnopqrstuvwxyz0123456789_")
+		!= strlen(*newval) || strncmp(*newval, "pg_", 3) == 0)
+	{
+		GUC_check_errdetail("A prefix is up to 50 lower-case letters, digits "
+							"and underscores, and does not begin with pg_.");
+		return false;
+	}
+	return true;
+}
+
+/* Directories are absolute, or empty. */
+static bool
+check_directory(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] != '\0' && !is_absolute_path(*newval))
+	{
+		GUC_check_errdetail("The path must be absolute.");
+		return false;
+	}
+	return true;
+}
+
+/* What tells where Visage may read, write and call. */
+static void
+define_access_settings(void)
+{
+	DefineCustomStringVariable("visage.adoption_directory",
+							   "Sets the directory of the marks of adoption.",
+							   "Empty: the parent of the data directory.",
+							   &adoption_directory, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY, check_directory, NULL,
+							   NULL);
+	DefineCustomStringVariable("visage.allowed_hosts",
+							   "Lists the hosts that may be called.",
+							   "Names, addresses and CIDR blocks, each with "
+							   "an optional :port. Empty: none.",
+							   &allowed_hosts, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY, check_allowed_hosts, NULL,
+							   NULL);
+	DefineCustomBoolVariable("visage.enabled",
+							 "Lets Visage ingest, deliver and schedule.",
+							 NULL, &enabled, true, PGC_SUSET, 0, NULL, NULL,
+							 NULL);
+	DefineCustomStringVariable("visage.schema_prefix",
+							   "Sets the prefix of the layer schemas.", NULL,
+							   &schema_prefix, "", PGC_SUSET, 0,
+							   check_schema_prefix, NULL, NULL);
+	DefineCustomStringVariable("visage.secrets_directory",
+							   "Sets the directory of secrets given as "
+							   "\"file:name\".",
+							   NULL, &secrets_directory, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY, check_directory, NULL,
+							   NULL);
+}
+
+/* How patient and how large a call may be. */
+static void
+define_http_settings(void)
+{
+	DefineCustomIntVariable("visage.connect_timeout",
+							"Sets the time to wait for a connection.", NULL,
+							&connect_timeout, 10000, 100, INT_MAX, PGC_USERSET,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.idle_timeout",
+							"Sets the time that an answer may bring nothing.",
+							NULL, &idle_timeout, 60, 1, 86400, PGC_USERSET,
+							GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_body",
+							"Sets the largest answer, after decompression.",
+							NULL, &max_body, 4 * 1024 * 1024, 1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_record",
+							"Sets the largest record of an answer.", NULL,
+							&max_record, 64 * 1024, 1, 512 * 1024, PGC_SUSET,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_retries",
+							"Sets how often a failed request is repeated.",
+							NULL, &max_retries, 5, 0, 100, PGC_USERSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_retry_wait",
+							"Sets the longest wait before a repetition.",
+							NULL, &max_retry_wait, 300, 0, 86400, PGC_USERSET,
+							GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.retry_delay",
+							"Sets the wait before the first repetition.",
+							"Each further wait doubles, with jitter.",
+							&retry_delay, 1000, 1, 3600 * 1000, PGC_USERSET,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* Called once, when visage.so is loaded. */
+void
+core_define_settings(void)
+{
+	define_access_settings();
+	define_http_settings();
+	MarkGUCPrefixReserved("visage");
+}

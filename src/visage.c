@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * visage.c
+ *		Module start: settings, and what rooms register.  Nothing else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "core/compat.h"
+#include "core/settings.h"
+#include "fmgr.h"
+
+VISAGE_MODULE_MAGIC("visage");
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	core_define_settings();
+}
