@@ -24,6 +24,7 @@ static int	max_body;
 static int	max_record;
 static int	max_retries;
 static int	max_retry_wait;
+static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
 static char *secrets_directory;
@@ -132,6 +133,10 @@ define_http_settings(void)
 							"Sets the longest wait before a repetition.",
 							NULL, &max_retry_wait, 300, 0, 86400, PGC_USERSET,
 							GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.request_timeout",
+							"Sets the time that one answer may take in all.",
+							NULL, &request_timeout, 3600, 1, 86400,
+							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.retry_delay",
 							"Sets the wait before the first repetition.",
 							"Each further wait doubles, with jitter.",
