@@ -24,7 +24,7 @@
 umask 022
 export LC_ALL=C.UTF-8
 unset PGDATA PGHOST PGPORT PGUSER PGDATABASE PGOPTIONS PGSERVICE PGPASSWORD
-unset PGSSLMODE PGHOSTADDR PGCLIENTENCODING MAKEFLAGS MAKELEVEL
+unset PGSSLMODE PGHOSTADDR PGCLIENTENCODING MAKEFLAGS MAKELEVEL VSG_DIR
 
 # The directory of the sources.
 VSG_SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -125,7 +125,7 @@ vsg_init()
 	# where relocated binaries are; vsg_root fills it
 	VSG_ROOT=$VSG_DIR/root
 	VSG_BIN=$VSG_ROOT$("$PG_CONFIG" --bindir)
-	export PG_CONFIG VSG_DIR VSG_ROOT VSG_BIN VSG_MAJOR VSG_USER
+	export PG_CONFIG
 }
 
 # vsg_as COMMAND…: run a command as the server's user, from VSG_DIR/run,
