@@ -1,1 +1,44 @@
--- Room ingest.
+-- Room ingest: sources, streams, and how far each stream has come.
+
+-- cursor_value is where the next crawl begins.  crawl_* is where an
+-- unfinished one goes on; all of it changes with the rows it describes.
+CREATE TABLE visage.stream_states (
+	stream text PRIMARY KEY,
+	cursor_value text,
+	crawl_value text,
+	crawl_tie text,
+	crawl_offset bigint NOT NULL DEFAULT 0,
+	updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE visage.stream_states IS 'How far each stream has come; committed with its rows.';
+SELECT pg_catalog.pg_extension_config_dump('visage.stream_states', '');
+
+CREATE FUNCTION visage_create_source(name text, connector text, options jsonb DEFAULT '{}', secrets jsonb DEFAULT '{}', replace boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_create_source';
+COMMENT ON FUNCTION visage_create_source(text, text, jsonb, jsonb, boolean) IS 'Declares a source: a connector with options and references to secrets.';
+
+CREATE FUNCTION visage_create_stream(source text, stream text, resource text DEFAULT NULL, primary_key text[] DEFAULT NULL, cursor_field text DEFAULT NULL, initial_value text DEFAULT NULL, lag interval DEFAULT '0', write_disposition text DEFAULT 'merge', columns jsonb DEFAULT NULL, schema_contract text DEFAULT 'evolve', hard_deletes text DEFAULT 'ignore', keep_landing interval DEFAULT '30 days', options jsonb DEFAULT '{}', replace boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_create_stream';
+COMMENT ON FUNCTION visage_create_stream(text, text, text, text[], text, text, interval, text, jsonb, text, text, interval, jsonb, boolean) IS 'Declares a stream: one resource of a source, with its key, cursor and write disposition.';
+
+CREATE FUNCTION visage_drop_source(name text, keep_data boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_drop_source';
+COMMENT ON FUNCTION visage_drop_source(text, boolean) IS 'Forgets a source that has no streams.';
+
+CREATE FUNCTION visage_drop_stream(name text, keep_data boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_drop_stream';
+COMMENT ON FUNCTION visage_drop_stream(text, boolean) IS 'Forgets a stream and how far it had come; its tables stay unless keep_data is false.';
+
+CREATE FUNCTION visage_reset_stream(stream text, to_value text DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_reset_stream';
+COMMENT ON FUNCTION visage_reset_stream(text, text) IS 'Sets where the next crawl of a stream begins; NULL: at its initial value.';
+
+CREATE PROCEDURE visage_ingest(stream text, full_refresh boolean DEFAULT false, from_value text DEFAULT NULL, to_value text DEFAULT NULL)
+	LANGUAGE C
+	AS '$libdir/visage_net', 'visage_ingest';
+COMMENT ON PROCEDURE visage_ingest(text, boolean, text, text) IS 'Reads a stream to its end, committing page by page.';

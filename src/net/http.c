@@ -421,8 +421,9 @@ follow(NetSession *session, const NetRequest *request, NetResponse *response)
 		if (result != CURLE_OK)
 		{
 			explain(session, result, response);
-			return session->guard.denied[0] != '\0' || session->over_limit ?
-				NET_REFUSED : NET_FAILED;
+			if (session->guard.denied[0] != '\0')
+				return NET_REFUSED;
+			return session->over_limit ? NET_UNUSABLE : NET_FAILED;
 		}
 		curl_easy_getinfo(session->easy, CURLINFO_RESPONSE_CODE, &status);
 		curl_easy_getinfo(session->easy, CURLINFO_REDIRECT_URL, &next);
@@ -433,7 +434,7 @@ follow(NetSession *session, const NetRequest *request, NetResponse *response)
 		{
 			snprintf(response->reason, NET_MAX_REASON,
 					 "more than %d redirects", MAX_REDIRECTS);
-			return NET_REFUSED;
+			return NET_UNUSABLE;
 		}
 		url = pstrdup(next);
 		if (!net_guard_url(&session->guard, url, response->reason,

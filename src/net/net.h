@@ -38,6 +38,7 @@ typedef enum NetOutcome
 {
 	NET_ANSWERED,				/* there is a status and a body */
 	NET_REFUSED,				/* the guard did not let the request out */
+	NET_UNUSABLE,				/* too large, or redirected in circles */
 	NET_FAILED					/* no answer, or one cut off */
 } NetOutcome;
 

@@ -1,0 +1,114 @@
+/*-------------------------------------------------------------------------
+ *
+ * merge.c
+ *		The end of a crawl with write_disposition 'history'.
+ *
+ * Room history is called through SQL only.  The history is declared by the
+ * stream on first use; after that its declaration is the user's to change.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/core.h"
+#include "ingest/ingest.h"
+
+/* The columns of these fields that staging has. */
+static char **
+existing_columns(const IngestRun *run, char **fields, int *count)
+{
+	char	  **columns = palloc(sizeof(char *) * Max(*count, 1));
+	int			kept = 0;
+
+	for (int i = 0; i < *count; i++)
+	{
+		char	   *column = core_snake_case(fields[i]);
+
+		for (int j = 0; j < run->column_count; j++)
+			if (strcmp(run->columns[j].name, column) == 0)
+				columns[kept++] = column;
+	}
+	*count = kept;
+	return columns;
+}
+
+/* An option of the stream, a list of columns, else these fields' columns. */
+static void
+arg_columns(CoreArgs *args, const IngestRun *run, const char *option,
+			char **fields, int count)
+{
+	int			declared;
+	char	  **columns = core_json_text_array(run->stream->options, option,
+											   &declared);
+
+	if (columns == NULL)
+	{
+		columns = existing_columns(run, fields, &count);
+		declared = count;
+	}
+	if (declared > 0)
+		core_arg_text_array(args, columns, declared);
+	else
+		core_arg(args, TEXTARRAYOID, (Datum) 0, true);
+}
+
+/* Declares the stream's history. */
+static void
+create_history(const IngestRun *run, const char *history)
+{
+	const IngestStream *stream = run->stream;
+	int			system_count;
+	char	  **system_fields = core_json_text_array(stream->manifest,
+													 "system_fields",
+													 &system_count);
+	char	   *cursor[1] = {stream->cursor_field};
+	int			key_count = stream->key_count;
+	char	  **keys = existing_columns(run, stream->keys, &key_count);
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, history);
+	core_arg_text(&args, psprintf("staging.%s", stream->table));
+	core_arg_text_array(&args, keys, key_count);
+	arg_columns(&args, run, "sequence_by", cursor,
+				stream->cursor_field ? 1 : 0);
+	arg_columns(&args, run, "track_history_columns", NULL, 0);
+	arg_columns(&args, run, "fixed_columns", system_fields, system_count);
+	core_execute(psprintf("SELECT %s.visage_create_history($1, $2, $3,"
+						  " sequence_by => $4,"
+						  " track_history_columns => $5,"
+						  " fixed_columns => $6)", core_extension_schema()),
+				 &args, SPI_OK_SELECT);
+
+	args = (CoreArgs) {0};
+	core_arg_text(&args, history);
+	core_arg_text(&args, psprintf("stream %s", stream->name));
+	core_execute("UPDATE visage.declarations SET parent = $2"
+				 " WHERE noun = 'history' AND name = $1", &args,
+				 SPI_OK_UPDATE);
+}
+
+/*
+ * Merges staging into the stream's history, as the extension's owner.
+ * Returns the counts as JSON, or NULL where there is nothing to merge.
+ */
+char *
+ingest_merge_history(IngestRun *run)
+{
+	char	   *history = psprintf("history.%s", run->stream->table);
+	CoreArgs	args = {0};
+
+	if (strcmp(run->stream->disposition, "history") != 0 ||
+		!OidIsValid(core_table_oid(CORE_LAYER_STAGING, run->stream->table)))
+		return NULL;
+	if (run->columns == NULL)
+		ingest_prepare_staging(run);
+	if (core_find_declaration("history", history, true) == NULL)
+		create_history(run, history);
+	core_arg_text(&args, core_qualified(CORE_LAYER_HISTORY,
+										run->stream->table));
+	return core_query_text(psprintf("SELECT to_jsonb(m)"
+									" FROM %s.visage_merge($1::regclass)"
+									" AS m", core_extension_schema()),
+						   &args, CurrentMemoryContext);
+}

@@ -1,0 +1,571 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *		Cuts a page of JSON into records without changing a byte of them.
+ *
+ * A general parser would turn numbers into doubles and refuse a whole page
+ * for one bad record.  So a page is scanned twice.  scan_page only matches
+ * brackets and strings, to find where each record begins and ends; it fails
+ * where the page is no JSON or is cut off.  scan_record then holds one
+ * record to everything that jsonb demands, so that a record it passes can be
+ * cast without an error, and a bad one is put aside alone.
+ *
+ * Pages come from outside: nothing is read past the end of a slice, and
+ * depth is bounded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "ingest/scan.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+
+#define MAX_DEPTH 1000
+
+/* numeric's limits: digits before and after the decimal point */
+#define MAX_DIGITS_BEFORE 131072
+#define MAX_DIGITS_AFTER 16383
+
+typedef struct Cursor
+{
+	const char *at;
+	const char *end;
+	const char *reason;			/* why the record is bad, once known */
+	int			depth;
+	ScanVisitor visitor;
+	void	   *arg;
+} Cursor;
+
+static ScanKind scan_value(Cursor *cursor);
+
+static void
+skip_space(Cursor *cursor)
+{
+	while (cursor->at < cursor->end &&
+		   (*cursor->at == ' ' || *cursor->at == '\t' ||
+			*cursor->at == '\n' || *cursor->at == '\r'))
+		cursor->at++;
+}
+
+/* Is the next character this one?  If so, passes it. */
+static bool
+accept(Cursor *cursor, char wanted)
+{
+	skip_space(cursor);
+	if (cursor->at >= cursor->end || *cursor->at != wanted)
+		return false;
+	cursor->at++;
+	return true;
+}
+
+/* Notes the first reason; false, so that callers can return it. */
+static bool
+bad(Cursor *cursor, const char *reason)
+{
+	if (cursor->reason == NULL)
+		cursor->reason = reason;
+	return false;
+}
+
+/* ---- records: everything that jsonb demands ---- */
+
+/* Four hexadecimal digits of an escape, or -1. */
+static int
+scan_hex4(Cursor *cursor)
+{
+	int			value = 0;
+
+	if (cursor->end - cursor->at < 4)
+		return -1;
+	for (int i = 0; i < 4; i++)
+	{
+		char		c = *cursor->at++;
+
+		if (c >= '0' && c <= '9')
+			value = value * 16 + (c - '0');
+		else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+			value = value * 16 + ((c | 0x20) - 'a' + 10);
+		else
+			return -1;
+	}
+	return value;
+}
+
+/* The rest of an escape after its backslash. */
+static bool
+scan_escape(Cursor *cursor)
+{
+	int			unit;
+
+	if (cursor->at >= cursor->end)
+		return bad(cursor, "invalid JSON: unfinished string");
+	if (strchr("\"\\/bfnrt", *cursor->at) != NULL && *cursor->at != '\0')
+	{
+		cursor->at++;
+		return true;
+	}
+	if (*cursor->at++ != 'u' || (unit = scan_hex4(cursor)) < 0)
+		return bad(cursor, "invalid JSON: unknown escape");
+	if (unit == 0)
+		return bad(cursor, "NUL character");
+	if (unit >= 0xDC00 && unit <= 0xDFFF)
+		return bad(cursor, "lone surrogate");
+	if (unit < 0xD800 || unit > 0xDBFF)
+		return true;
+	if (cursor->end - cursor->at < 6 || cursor->at[0] != '\\' ||
+		cursor->at[1] != 'u')
+		return bad(cursor, "lone surrogate");
+	cursor->at += 2;
+	unit = scan_hex4(cursor);
+	if (unit < 0xDC00 || unit > 0xDFFF)
+		return bad(cursor, "lone surrogate");
+	return true;
+}
+
+/* One UTF-8 sequence of more than one byte. */
+static bool
+scan_multibyte(Cursor *cursor)
+{
+	unsigned char lead = (unsigned char) *cursor->at;
+	int			len = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+
+	if (cursor->end - cursor->at < len ||
+		!pg_utf8_islegal((const unsigned char *) cursor->at, len))
+		return bad(cursor, "invalid UTF-8");
+	cursor->at += len;
+	return true;
+}
+
+/* A string, the opening quote passed already. */
+static bool
+scan_string(Cursor *cursor)
+{
+	while (cursor->at < cursor->end)
+	{
+		unsigned char c = (unsigned char) *cursor->at;
+
+		if (c == '"')
+		{
+			cursor->at++;
+			return true;
+		}
+		if (c == '\\')
+		{
+			cursor->at++;
+			if (!scan_escape(cursor))
+				return false;
+		}
+		else if (c >= 0x80)
+		{
+			if (!scan_multibyte(cursor))
+				return false;
+		}
+		else if (c < 0x20)
+			return bad(cursor, c == 0 ? "NUL character" :
+					   "invalid JSON: control character in a string");
+		else
+			cursor->at++;
+	}
+	return bad(cursor, "invalid JSON: unfinished string");
+}
+
+/* Passes digits and counts them. */
+static int64
+scan_digits(Cursor *cursor)
+{
+	const char *start = cursor->at;
+
+	while (cursor->at < cursor->end && *cursor->at >= '0' &&
+		   *cursor->at <= '9')
+		cursor->at++;
+	return cursor->at - start;
+}
+
+/* An exponent's value, clamped; *valid false where there are no digits. */
+static int64
+scan_exponent(Cursor *cursor, bool *valid)
+{
+	bool		negative = cursor->at < cursor->end && *cursor->at == '-';
+	int64		value = 0;
+	const char *start;
+
+	if (cursor->at < cursor->end &&
+		(*cursor->at == '-' || *cursor->at == '+'))
+		cursor->at++;
+	start = cursor->at;
+	*valid = scan_digits(cursor) > 0;
+	for (const char *c = start; c < cursor->at && value < 1000000; c++)
+		value = value * 10 + (*c - '0');
+	return negative ? -value : value;
+}
+
+/* A number within numeric's limits. */
+static ScanKind
+scan_number(Cursor *cursor)
+{
+	const char *start = cursor->at;
+	int64		before;
+	int64		after = 0;
+	int64		exponent = 0;
+	bool		valid;
+	bool		integer = true;
+
+	if (*cursor->at == '-')
+		cursor->at++;
+	before = scan_digits(cursor);
+	valid = before == 1 || (before > 1 && cursor->at[-before] != '0');
+	if (valid && cursor->at < cursor->end && *cursor->at == '.')
+	{
+		cursor->at++;
+		after = scan_digits(cursor);
+		valid = after > 0;
+		integer = false;
+	}
+	if (valid && cursor->at < cursor->end && (*cursor->at | 0x20) == 'e')
+	{
+		cursor->at++;
+		exponent = scan_exponent(cursor, &valid);
+		integer = false;
+	}
+	if (!valid)
+		bad(cursor, "invalid JSON: malformed number");
+	else if (before + exponent > MAX_DIGITS_BEFORE ||
+			 after - exponent > MAX_DIGITS_AFTER)
+		bad(cursor, "number beyond numeric");
+	return integer && cursor->at - start <= 18 ? SCAN_INTEGER : SCAN_NUMBER;
+}
+
+/* true, false or null. */
+static ScanKind
+scan_word(Cursor *cursor)
+{
+	static const struct
+	{
+		const char *word;
+		ScanKind	kind;
+	}			words[] = {
+		{"true", SCAN_BOOL}, {"false", SCAN_BOOL}, {"null", SCAN_NULL}
+	};
+
+	for (int i = 0; i < lengthof(words); i++)
+	{
+		size_t		len = strlen(words[i].word);
+
+		if (cursor->end - cursor->at >= len &&
+			memcmp(cursor->at, words[i].word, len) == 0)
+		{
+			cursor->at += len;
+			return words[i].kind;
+		}
+	}
+	bad(cursor, "invalid JSON: unexpected character");
+	return SCAN_NULL;
+}
+
+/* One member of an object; the record's own go to the visitor. */
+static void
+scan_member(Cursor *cursor)
+{
+	ScanSlice	name;
+	ScanSlice	value;
+	ScanKind	kind;
+
+	if (!accept(cursor, '"'))
+	{
+		bad(cursor, "invalid JSON: a member needs a name");
+		return;
+	}
+	name.start = cursor->at;
+	if (!scan_string(cursor))
+		return;
+	name.length = cursor->at - name.start - 1;
+	if (!accept(cursor, ':'))
+	{
+		bad(cursor, "invalid JSON: a name needs a value");
+		return;
+	}
+	skip_space(cursor);
+	value.start = cursor->at;
+	kind = scan_value(cursor);
+	value.length = cursor->at - value.start;
+	if (cursor->reason == NULL && cursor->depth == 1 && cursor->visitor)
+		cursor->visitor(cursor->arg, name, value, kind);
+}
+
+/* An object or array after its opening bracket. */
+static void
+scan_container(Cursor *cursor, bool object)
+{
+	char		closing = object ? '}' : ']';
+
+	if (++cursor->depth > MAX_DEPTH)
+	{
+		bad(cursor, "nested deeper than 1000 levels");
+		return;
+	}
+	if (!accept(cursor, closing))
+	{
+		do
+		{
+			if (object)
+				scan_member(cursor);
+			else
+				(void) scan_value(cursor);
+		} while (cursor->reason == NULL && accept(cursor, ','));
+		if (cursor->reason == NULL && !accept(cursor, closing))
+			bad(cursor, "invalid JSON: a bracket is not closed");
+	}
+	cursor->depth--;
+}
+
+/* Any value; recursion is bounded by MAX_DEPTH. */
+static ScanKind
+scan_value(Cursor *cursor)
+{
+	skip_space(cursor);
+	if (cursor->at >= cursor->end)
+	{
+		bad(cursor, "invalid JSON: unfinished");
+		return SCAN_NULL;
+	}
+	switch (*cursor->at)
+	{
+		case '"':
+			cursor->at++;
+			scan_string(cursor);
+			return SCAN_STRING;
+		case '{':
+		case '[':
+			cursor->at++;
+			scan_container(cursor, cursor->at[-1] == '{');
+			return SCAN_CONTAINER;
+		case '-':
+		case '0':
+		case '1':
+		case '2':
+		case '3':
+		case '4':
+		case '5':
+		case '6':
+		case '7':
+		case '8':
+		case '9':
+			return scan_number(cursor);
+		default:
+			return scan_word(cursor);
+	}
+}
+
+/*
+ * Checks a record and shows its members to the visitor.  Returns NULL, or
+ * why it cannot become jsonb (members before the fault have been visited).
+ */
+const char *
+scan_record(ScanSlice record, ScanVisitor visitor, void *arg)
+{
+	Cursor		cursor = {.at = record.start,
+		.end = record.start + record.length,.visitor = visitor,.arg = arg};
+
+	skip_space(&cursor);
+	if (cursor.at >= cursor.end || *cursor.at != '{')
+		return "the record is not a JSON object";
+	(void) scan_value(&cursor);
+	skip_space(&cursor);
+	if (cursor.reason == NULL && cursor.at != cursor.end)
+		bad(&cursor, "invalid JSON: something follows the record");
+	return cursor.reason;
+}
+
+/* ---- pages: brackets and strings only ---- */
+
+/* Passes one value; false where the page ends first. */
+static bool
+skip_value(Cursor *cursor)
+{
+	int64		depth = 0;
+
+	skip_space(cursor);
+	while (cursor->at < cursor->end)
+	{
+		char		c = *cursor->at;
+
+		if (depth == 0 && (c == ',' || c == ']' || c == '}'))
+			return true;
+		cursor->at++;
+		if (c == '"')
+		{
+			while (cursor->at < cursor->end && *cursor->at != '"')
+				cursor->at += *cursor->at == '\\' ? 2 : 1;
+			if (cursor->at >= cursor->end)
+				return false;
+			cursor->at++;
+		}
+		else if (c == '{' || c == '[')
+			depth++;
+		else if (c == '}' || c == ']')
+			depth--;
+	}
+	return false;
+}
+
+/* Moves to the value of a member of the object at the cursor. */
+static bool
+enter_member(Cursor *cursor, const char *name)
+{
+	if (!accept(cursor, '{'))
+		return false;
+	while (accept(cursor, '"'))
+	{
+		ScanSlice	found = {.start = cursor->at};
+
+		if (!scan_string(cursor))
+			return false;
+		found.length = cursor->at - found.start - 1;
+		if (!accept(cursor, ':'))
+			return false;
+		if (scan_name_is(found, name))
+			return true;
+		if (!skip_value(cursor) || !accept(cursor, ','))
+			return false;
+	}
+	return false;
+}
+
+/* Moves to the array that the selector ("", "a" or "a.b") names. */
+static bool
+enter_selector(Cursor *cursor, const char *selector)
+{
+	char	   *path = pstrdup(selector);
+	char	   *part;
+
+	while ((part = strsep(&path, ".")) != NULL)
+		if (part[0] != '\0' && !enter_member(cursor, part))
+			return false;
+	return true;
+}
+
+/*
+ * The records of a page, in order.  NULL with *problem set where the page is
+ * no JSON, is cut off, or has no array where the selector says.
+ */
+ScanSlice *
+scan_page(ScanSlice page, const char *selector, int *count, char **problem)
+{
+	Cursor		cursor = {.at = page.start,.end = page.start + page.length};
+	int			allocated = 1024;
+	ScanSlice  *records = palloc(sizeof(ScanSlice) * allocated);
+
+	*count = 0;
+	*problem = NULL;
+	if (!enter_selector(&cursor, selector) || !accept(&cursor, '['))
+	{
+		*problem = selector[0] ?
+			psprintf("There is no array at \"%s\".", selector) :
+			pstrdup("It is not a JSON array.");
+		return NULL;
+	}
+	if (accept(&cursor, ']'))
+		return records;
+	do
+	{
+		const char *start;
+
+		CHECK_FOR_INTERRUPTS();
+		skip_space(&cursor);
+		start = cursor.at;
+		if (!skip_value(&cursor))
+			break;
+		if (*count == allocated)
+		{
+			allocated *= 2;
+			records = repalloc_huge(records,
+									(Size) allocated * sizeof(ScanSlice));
+		}
+		records[*count].start = start;
+		records[(*count)++].length = cursor.at - start;
+	} while (accept(&cursor, ','));
+	if (!accept(&cursor, ']'))
+	{
+		*problem = psprintf("The JSON is cut off or malformed at byte %zu "
+							"of %zu.", (size_t) (cursor.at - page.start),
+							page.length);
+		return NULL;
+	}
+	return records;
+}
+
+/* ---- values ---- */
+
+/* Appends a code point as UTF-8. */
+static void
+append_code_point(StringInfo text, pg_wchar code)
+{
+	unsigned char bytes[MAX_MULTIBYTE_CHAR_LEN] = {0};
+
+	unicode_to_utf8(code, bytes);
+	appendBinaryStringInfo(text, (char *) bytes, pg_utf_mblen(bytes));
+}
+
+/* Appends what the escape at the cursor (after the backslash) stands for. */
+static void
+append_escape(StringInfo text, Cursor *cursor)
+{
+	static const char from[] = "bfnrt";
+	static const char to[] = "\b\f\n\r\t";
+	char		c = *cursor->at++;
+	const char *found = strchr(from, c);
+	pg_wchar	unit;
+
+	if (c != 'u')
+	{
+		appendStringInfoChar(text, found ? to[found - from] : c);
+		return;
+	}
+	unit = scan_hex4(cursor);
+	if (unit >= 0xD800 && unit <= 0xDBFF)
+	{
+		cursor->at += 2;
+		unit = 0x10000 + ((unit - 0xD800) << 10) +
+			(scan_hex4(cursor) - 0xDC00);
+	}
+	append_code_point(text, unit);
+}
+
+/* A value of a checked record as text: strings decoded, the rest as is. */
+char *
+scan_text(ScanSlice value)
+{
+	Cursor		cursor = {.at = value.start,.end = value.start + value.length};
+	StringInfoData text;
+
+	if (value.length == 0 || *value.start != '"')
+		return pnstrdup(value.start, value.length);
+	initStringInfo(&text);
+	cursor.at++;
+	cursor.end--;
+	while (cursor.at < cursor.end)
+	{
+		if (*cursor.at != '\\')
+			appendStringInfoChar(&text, *cursor.at++);
+		else
+		{
+			cursor.at++;
+			append_escape(&text, &cursor);
+		}
+	}
+	return text.data;
+}
+
+/* Is this the name?  Names with escapes are compared decoded. */
+bool
+scan_name_is(ScanSlice name, const char *text)
+{
+	ScanSlice	quoted = {name.start - 1, name.length + 2};
+
+	if (memchr(name.start, '\\', name.length) != NULL)
+		return strcmp(scan_text(quoted), text) == 0;
+	return strlen(text) == name.length &&
+		memcmp(name.start, text, name.length) == 0;
+}

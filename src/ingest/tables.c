@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ *
+ * tables.c
+ *		The tables of a stream: landing, as received, and staging, typed.
+ *
+ * Landing is partitioned by day (UTC).  A partition is made as a table of
+ * its own and then attached, which does not lock out readers and writers.
+ *
+ * Staging has a column for each field, named for it; bookkeeping columns
+ * begin with an underscore.  A field that appears later becomes a column
+ * then (schema_contract 'evolve').  Types are inferred wide from the start:
+ * bigint, numeric, boolean, jsonb, else text.
+ *
+ * Everything here runs as the extension's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/core.h"
+#include "ingest/ingest.h"
+#include "lib/stringinfo.h"
+#include "parser/parse_type.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#define LANDING_COLUMNS \
+	"_run_id bigint NOT NULL, _ingested_at timestamptz NOT NULL," \
+	" _source_key text, record jsonb NOT NULL"
+
+/* ---- landing ---- */
+
+/* A day as its ISO date, from days since 2000-01-01. */
+static char *
+day_text(int day, const char *separator)
+{
+	int			year;
+	int			month;
+	int			day_of_month;
+
+	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &day_of_month);
+	return psprintf("%04d%s%02d%s%02d", year, separator, month, separator,
+					day_of_month);
+}
+
+/* The partition of a day, where it does not exist yet. */
+static void
+create_partition(const IngestRun *run, int day)
+{
+	char	   *name = psprintf("%s_%s", run->stream->table,
+								day_text(day, ""));
+	char	   *partition = core_qualified(CORE_LAYER_LANDING, name);
+	char	   *parent = core_qualified(CORE_LAYER_LANDING,
+										run->stream->table);
+
+	if (OidIsValid(core_table_oid(CORE_LAYER_LANDING, name)))
+		return;
+	core_execute(psprintf("CREATE TABLE %s (_id bigint NOT NULL,"
+						  LANDING_COLUMNS ")", partition),
+				 NULL, SPI_OK_UTILITY);
+	core_execute(psprintf("ALTER TABLE %s ATTACH PARTITION %s"
+						  " FOR VALUES FROM ('%s 00:00:00+00')"
+						  " TO ('%s 00:00:00+00')", parent, partition,
+						  day_text(day, "-"), day_text(day + 1, "-")),
+				 NULL, SPI_OK_UTILITY);
+}
+
+/* Drops the partitions whose whole day is older than keep_landing. */
+static void
+drop_old_partitions(const IngestRun *run)
+{
+	CoreArgs	args = {0};
+	char	   *parent = core_qualified(CORE_LAYER_LANDING,
+										run->stream->table);
+	char	  **names;
+	uint64		count;
+
+	core_arg_text(&args, parent);
+	core_arg_text(&args, run->stream->keep_landing);
+	count = core_execute(
+						 "SELECT i.inhrelid::regclass::text"
+						 " FROM pg_inherits AS i"
+						 " JOIN pg_class AS c ON c.oid = i.inhrelid"
+						 " WHERE i.inhparent = $1::regclass"
+						 " AND right(c.relname, 8)::date + 1"
+						 " < now() AT TIME ZONE 'UTC' - $2::interval",
+						 &args, SPI_OK_SELECT);
+	names = palloc(sizeof(char *) * (count + 1));
+	for (uint64 i = 0; i < count; i++)
+		names[i] = core_value_text(i, 1);
+	for (uint64 i = 0; i < count; i++)
+		core_execute(psprintf("DROP TABLE %s", names[i]), NULL,
+					 SPI_OK_UTILITY);
+}
+
+/*
+ * Makes the landing table on first use, today's partition and tomorrow's,
+ * and drops those past keeping.  Cheap when there is nothing to do.
+ */
+void
+ingest_prepare_landing(IngestRun *run)
+{
+	const IngestStream *stream = run->stream;
+	int			today = GetCurrentTimestamp() / USECS_PER_DAY;
+
+	if (run->partition_day >= today)
+		return;
+	if (!OidIsValid(core_table_oid(CORE_LAYER_LANDING, stream->table)))
+	{
+		(void) core_layer_schema(CORE_LAYER_LANDING);
+		core_execute(psprintf("CREATE TABLE %s (_id bigint"
+							  " GENERATED ALWAYS AS IDENTITY,"
+							  LANDING_COLUMNS ") PARTITION BY RANGE"
+							  " (_ingested_at)",
+							  core_qualified(CORE_LAYER_LANDING,
+											 stream->table)),
+					 NULL, SPI_OK_UTILITY);
+		core_register_dataset(CORE_LAYER_LANDING, stream->table, "landing",
+							  stream->name);
+	}
+	create_partition(run, today);
+	create_partition(run, today + 1);
+	drop_old_partitions(run);
+	run->partition_day = today;
+}
+
+/* ---- staging ---- */
+
+/* The declared type of a field, spelled by the server, or NULL. */
+static char *
+declared_type(const IngestStream *stream, const char *field)
+{
+	char	   *declared = core_json_text(stream->types, field);
+	Oid			type;
+	int32		typmod;
+
+	if (declared == NULL)
+		return NULL;
+	parseTypeString(declared, &type, &typmod, 0);
+	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
+								FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+/* The narrowest of the wide types that holds what has been seen. */
+static const char *
+inferred_type(int kinds)
+{
+	kinds &= ~SCAN_NULL;
+	if (kinds == 0)
+		return NULL;
+	if (kinds & SCAN_CONTAINER)
+		return "jsonb";
+	if (kinds == SCAN_INTEGER)
+		return "bigint";
+	if ((kinds & ~(SCAN_INTEGER | SCAN_NUMBER)) == 0)
+		return "numeric";
+	return kinds == SCAN_BOOL ? "boolean" : "text";
+}
+
+/* Declared, else inferred; NULL where only nulls have been seen. */
+static const char *
+field_type(const IngestStream *stream, const IngestField *field)
+{
+	const char *type = declared_type(stream, field->name);
+
+	return type ? type : inferred_type(field->kinds);
+}
+
+/* Two fields must not share a column; the run cannot tell them apart. */
+static void
+check_column_clash(const IngestRun *run)
+{
+	for (int i = 0; i < run->field_count; i++)
+		for (int j = 0; j < i; j++)
+			if (strcmp(run->fields[i].column, run->fields[j].column) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DUPLICATE_COLUMN),
+						 errmsg("two fields of stream \"%s\" have the same "
+								"column \"%s\"", run->stream->name,
+								run->fields[i].column),
+						 errdetail("They are \"%s\" and \"%s\".",
+								   run->fields[j].name,
+								   run->fields[i].name)));
+}
+
+/* The field of this name, or -1. */
+static int
+field_index(const IngestRun *run, const char *name)
+{
+	for (int i = 0; i < run->field_count; i++)
+		if (strcmp(run->fields[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+/* The quoted columns of the primary key, comma-separated. */
+static char *
+key_columns(const IngestStream *stream)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < stream->key_count; i++)
+		appendStringInfo(&list, "%s%s", i ? ", " : "",
+						 quote_identifier(core_snake_case(stream->keys[i])));
+	return list.data;
+}
+
+/*
+ * Creates the staging table with the declared columns and the key; fields
+ * without a type so far come as they appear.
+ */
+static void
+create_staging(IngestRun *run)
+{
+	const IngestStream *stream = run->stream;
+	bool		append = strcmp(stream->disposition, "append") == 0;
+	StringInfoData sql;
+
+	(void) core_layer_schema(CORE_LAYER_STAGING);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE %s (",
+					 core_qualified(CORE_LAYER_STAGING, stream->table));
+	for (int i = 0; i < stream->key_count; i++)
+	{
+		int			field = field_index(run, stream->keys[i]);
+		const char *type = field < 0 ? NULL :
+			field_type(stream, &run->fields[field]);
+
+		appendStringInfo(&sql, "%s %s NOT NULL, ",
+						 quote_identifier(core_snake_case(stream->keys[i])),
+						 type ? type : "text");
+	}
+	appendStringInfoString(&sql, "_run_id bigint NOT NULL,"
+						   " _ingested_at timestamptz NOT NULL,"
+						   " _record_hash bigint NOT NULL");
+	if (stream->key_count > 0)
+		appendStringInfo(&sql, ", %s (%s%s)",
+						 append ? "UNIQUE" : "PRIMARY KEY",
+						 key_columns(stream), append ? ", _record_hash" : "");
+	appendStringInfoChar(&sql, ')');
+	core_execute(sql.data, NULL, SPI_OK_UTILITY);
+	core_register_dataset(CORE_LAYER_STAGING, stream->table, "staging",
+						  stream->name);
+}
+
+/* Reads the columns of the staging table, but for the bookkeeping. */
+static void
+read_columns(IngestRun *run)
+{
+	CoreArgs	args = {0};
+	uint64		count;
+	MemoryContext caller;
+
+	core_arg_text(&args, core_qualified(CORE_LAYER_STAGING,
+										run->stream->table));
+	count = core_execute(
+						 "SELECT attname::text,"
+						 " format_type(atttypid, atttypmod)"
+						 " FROM pg_attribute"
+						 " WHERE attrelid = $1::regclass AND attnum > 0"
+						 " AND NOT attisdropped AND attname <> ALL"
+						 " ('{_run_id,_ingested_at,_record_hash}')"
+						 " ORDER BY attnum", &args, SPI_OK_SELECT);
+	caller = MemoryContextSwitchTo(run->context);
+	run->columns = palloc(sizeof(IngestColumn) * (count + 1));
+	run->column_count = count;
+	for (uint64 i = 0; i < count; i++)
+	{
+		run->columns[i].name = core_value_text(i, 1);
+		run->columns[i].type = core_value_text(i, 2);
+		run->columns[i].field = -1;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* Finds each column's field; true where one was not matched before. */
+static bool
+match_columns(IngestRun *run)
+{
+	bool		changed = false;
+
+	for (int i = 0; i < run->column_count; i++)
+		for (int j = 0; j < run->field_count; j++)
+			if (run->columns[i].field < 0 &&
+				strcmp(run->columns[i].name, run->fields[j].column) == 0)
+			{
+				run->columns[i].field = j;
+				changed = true;
+			}
+	return changed;
+}
+
+/* Adds a column for each typed field that has none; true if it added any. */
+static bool
+add_columns(IngestRun *run)
+{
+	StringInfoData sql;
+	int			added = 0;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER TABLE %s",
+					 core_qualified(CORE_LAYER_STAGING, run->stream->table));
+	for (int i = 0; i < run->field_count; i++)
+	{
+		const char *type = field_type(run->stream, &run->fields[i]);
+		int			j = 0;
+
+		while (j < run->column_count && run->columns[j].field != i)
+			j++;
+		if (j == run->column_count && type != NULL)
+			appendStringInfo(&sql, "%s ADD COLUMN %s %s", added++ ? "," : "",
+							 quote_identifier(run->fields[i].column), type);
+	}
+	if (added > 0)
+		core_execute(sql.data, NULL, SPI_OK_UTILITY);
+	return added > 0;
+}
+
+/*
+ * Makes staging ready for the fields seen so far; forgets the prepared
+ * statement where anything changed.
+ */
+void
+ingest_prepare_staging(IngestRun *run)
+{
+	bool		changed = run->columns == NULL;
+
+	if (changed)
+	{
+		if (!OidIsValid(core_table_oid(CORE_LAYER_STAGING,
+									   run->stream->table)))
+		{
+			check_column_clash(run);
+			create_staging(run);
+		}
+		read_columns(run);
+	}
+	changed |= match_columns(run);
+	check_column_clash(run);
+	if (add_columns(run))
+	{
+		read_columns(run);
+		(void) match_columns(run);
+		changed = true;
+	}
+	if (changed && run->plan != NULL)
+	{
+		SPI_freeplan(run->plan);
+		run->plan = NULL;
+	}
+}
