@@ -71,7 +71,7 @@ report_failure(const IngestRun *run, const NetRequest *request,
 						 ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("could not read page " INT64_FORMAT " of stream "
 						"\"%s\": %s", page, stream, response->reason),
-				 errdetail("The request was GET %s, tried %d times.",
+				 errdetail("The request was GET %s, attempt %d.",
 						   request->url, response->attempts),
 				 errhint("The pages before it are committed; the next run "
 						 "goes on from there.")));
@@ -80,7 +80,7 @@ report_failure(const IngestRun *run, const NetRequest *request,
 			 errmsg("could not read page " INT64_FORMAT " of stream \"%s\": "
 					"the server answers with status %d%s", page, stream,
 					response->status, error_message(run->stream, response)),
-			 errdetail("The request was GET %s, tried %d times.",
+			 errdetail("The request was GET %s, attempt %d.",
 					   request->url, response->attempts),
 			 errhint("The pages before it are committed; the next run goes "
 					 "on from there.")));

@@ -187,7 +187,10 @@ prepare_statement(IngestRun *run)
 
 /* ---- records ---- */
 
-/* Puts a record aside with the reason and its bytes. */
+/*
+ * Puts a record aside with the reason and its bytes; one that is there
+ * already, read again at the cursor's edge, is only counted.
+ */
 static void
 quarantine(IngestRun *run, const IngestRecord *record, const char *reason)
 {
@@ -203,7 +206,10 @@ quarantine(IngestRun *run, const IngestRecord *record, const char *reason)
 	core_arg(&args, BYTEAOID, PointerGetDatum(raw), false);
 	core_execute("INSERT INTO visage.quarantine"
 				 " (dataset, run_id, source_key, reason, raw)"
-				 " VALUES ($1, $2, $3, $4, $5)", &args, SPI_OK_INSERT);
+				 " SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS ("
+				 " SELECT FROM visage.quarantine AS q WHERE q.dataset = $1"
+				 " AND md5(q.raw) = md5($5) AND q.replayed_at IS NULL)",
+				 &args, SPI_OK_INSERT);
 	run->quarantined++;
 }
 

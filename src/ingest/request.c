@@ -27,13 +27,17 @@ typedef struct Variable
 	bool		outside;		/* double its quotes */
 } Variable;
 
-/* Everything outside RFC 3986's unreserved characters becomes %XX. */
+/*
+ * Everything but RFC 3986's unreserved characters, and those that the place
+ * permits besides, becomes %XX.
+ */
 static void
-append_encoded(StringInfo url, const char *text)
+append_encoded(StringInfo url, const char *text, const char *permitted)
 {
 	for (const char *c = text; *c; c++)
 	{
-		if (isalnum((unsigned char) *c) || strchr("-._~", *c) != NULL)
+		if (isalnum((unsigned char) *c) || strchr("-._~", *c) != NULL ||
+			strchr(permitted, *c) != NULL)
 			appendStringInfoChar(url, *c);
 		else
 			appendStringInfo(url, "%%%02X", (unsigned char) *c);
@@ -88,9 +92,9 @@ static void
 append_param(StringInfo url, const char *name, const char *value)
 {
 	appendStringInfoChar(url, strchr(url->data, '?') ? '&' : '?');
-	append_encoded(url, name);
+	append_encoded(url, name, "$:");
 	appendStringInfoChar(url, '=');
-	append_encoded(url, value);
+	append_encoded(url, value, "$:,()*");
 }
 
 /* Appends every parameter of an object of templates. */
@@ -228,7 +232,7 @@ ingest_build_request(const IngestRun *run)
 	};
 
 	initStringInfo(&resource);
-	append_encoded(&resource, stream->resource);
+	append_encoded(&resource, stream->resource, "");
 	path[0] = (Variable) {"resource", resource.data, false};
 	initStringInfo(&url);
 	appendStringInfo(&url, "%s%s", stream->base_url,

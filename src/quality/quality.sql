@@ -11,6 +11,6 @@ CREATE TABLE visage.quarantine (
 	replayed_at timestamptz
 );
 COMMENT ON TABLE visage.quarantine IS 'Records that could not be typed or merged, with the reason and their bytes.';
-CREATE INDEX ON visage.quarantine (dataset, run_id);
+CREATE INDEX ON visage.quarantine (dataset, md5(raw));
 SELECT pg_catalog.pg_extension_config_dump('visage.quarantine', '');
 SELECT pg_catalog.pg_extension_config_dump('visage.quarantine_id_seq', '');

@@ -1,0 +1,80 @@
+-- Declaring sources and streams; nothing here talks to anybody.
+SELECT visage_create_source('sf', 'socrata', '{"base_url": "https://data.sfgov.org/"}');
+SELECT visage_create_source('sf', 'socrata', '{"base_url": "https://data.sfgov.org/"}');
+SELECT visage_create_source('sf', 'socrata', '{"base_url": "https://data.sf.gov"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('sf', 'socrata', '{"base_url": "https://data.sf.gov", "page_size": 500}', replace => true);
+
+-- Bad sources.
+SELECT visage_create_source('s', 'socrat', '{"base_url": "https://example.org"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('s__x', 'socrata', '{"base_url": "https://example.org"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('s', 'socrata', '{"base_url": "ftp://example.org"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://user:password@example.org"}');
+SELECT visage_create_source('s', 'socrata', '{}');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org", "pagesize": 1}');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org", "page_size": 0}');
+SELECT visage_create_source('s', 'socrata', '[]');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "plain"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "file:../etc/passwd"}');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "env:HOME"}');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"password": "file:x"}');
+SELECT visage_create_source(NULL, 'socrata');
+\echo :LAST_ERROR_SQLSTATE
+
+-- Streams.
+SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
+SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
+SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{ttxid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}', replace => true);
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sff', 'x', primary_key => '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', write_disposition => 'replace');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', write_disposition => 'upsert');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', schema_contract => 'freeze');
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', hard_deletes => 'invalidate');
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', options => '{"colour": 1}');
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": "no_such_type"}');
+\echo :LAST_ERROR_SQLSTATE
+CREATE DOMAIN regress_domain AS text;
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": "regress_domain"}');
+\echo :LAST_ERROR_SQLSTATE
+DROP DOMAIN regress_domain;
+SELECT visage_create_stream('sf', 'a_name_that_leaves_no_room_for_what_is_derived_from_it', primary_key => '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', lag => NULL);
+\echo :LAST_ERROR_SQLSTATE
+
+-- A script that declares it all again.
+SELECT visage_definitions();
+
+-- Calls that are refused before anything is asked of anybody.
+CALL visage_ingest(NULL);
+\echo :LAST_ERROR_SQLSTATE
+BEGIN;
+CALL visage_ingest('sf.businesses');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+CALL visage_ingest('sf.businesses');
+\echo :LAST_ERROR_SQLSTATE
+SET visage.enabled = off;
+CALL visage_ingest('sf.businesses');
+\echo :LAST_ERROR_SQLSTATE
+RESET visage.enabled;
+
+-- Dropping.
+SELECT visage_reset_stream('sf.businesses', '2021-01-01T00:00:00.000Z');
+SELECT stream, cursor_value, crawl_value FROM visage.stream_states;
+SELECT visage_drop_source('sf');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_drop_stream('sf.businesses', keep_data => false);
+SELECT visage_drop_source('sf');
+SELECT count(*) FROM visage.stream_states;
+SELECT visage_definitions() IS NULL AS nothing_left;
