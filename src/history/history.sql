@@ -1,1 +1,16 @@
--- Room history.
+-- Room history: versions of records, and what was believed when.
+
+CREATE FUNCTION visage_create_history(target text, source text, unique_key text[], sequence_by text[] DEFAULT NULL, track_history_columns text[] DEFAULT NULL, fixed_columns text[] DEFAULT NULL, valid_to_column text DEFAULT NULL, hard_deletes text DEFAULT 'ignore', delete_when text DEFAULT NULL, schema_contract text DEFAULT 'evolve', replace boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_create_history';
+COMMENT ON FUNCTION visage_create_history(text, text, text[], text[], text[], text[], text, text, text, text, boolean) IS 'Declares a history of a source and makes its tables.';
+
+CREATE FUNCTION visage_drop_history(name text, keep_data boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_drop_history';
+COMMENT ON FUNCTION visage_drop_history(text, boolean) IS 'Forgets a history; its tables stay unless keep_data is false.';
+
+CREATE FUNCTION visage_merge(target regclass, source text DEFAULT NULL, complete boolean DEFAULT false, extract_at timestamptz DEFAULT NULL, OUT inserted bigint, OUT versioned bigint, OUT corrected bigint, OUT closed bigint, OUT unchanged bigint, OUT rejected bigint) RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_merge';
+COMMENT ON FUNCTION visage_merge(regclass, text, boolean, timestamptz) IS 'Merges the source into its history and counts what that did.';
