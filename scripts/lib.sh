@@ -97,6 +97,7 @@ vsg_init()
 
 	[ -z "${VSG_DIR:-}" ] || return 0
 	PG_CONFIG=${PG_CONFIG:-$(vsg_find_pg_config)}
+	# shellcheck disable=SC2034 # for the scripts that source this
 	VSG_MAJOR=$("$PG_CONFIG" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 
 	VSG_AS=()
@@ -155,9 +156,9 @@ vsg_build()
 	VSG_BUILD=$VSG_DIR/build
 	rm -rf "$VSG_BUILD"
 	vsg_copy_source "$VSG_BUILD"
-	make -s -j"$(nproc)" -C "$VSG_BUILD" PG_CONFIG="$PG_CONFIG" \
+	make -s -O -j"$(nproc)" -C "$VSG_BUILD" PG_CONFIG="$PG_CONFIG" \
 		with_llvm=no "$@" >"$VSG_DIR/build.log" 2>&1 || {
-		cat "$VSG_DIR/build.log" >&2
+		head -n 60 "$VSG_DIR/build.log" >&2
 		return 1
 	}
 }
