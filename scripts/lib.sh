@@ -30,8 +30,10 @@ unset PGSSLMODE PGHOSTADDR PGCLIENTENCODING MAKEFLAGS MAKELEVEL VSG_DIR
 VSG_SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VSG_AT_EXIT=()
 
-# Environment of the servers started, NAME=VALUE each.
+# Environment of the servers started, NAME=VALUE each; and the program to start
+# instead of postgres.
 VSG_SERVER_ENV=()
+VSG_POSTGRES=
 
 # vsg_say TEXT…: one line for the person watching.
 vsg_say()
@@ -223,6 +225,7 @@ vsg_start()
 	fi
 	[ $# = 0 ] || printf '%s\n' "$@" >>"$data/postgresql.conf"
 	vsg_as env "${VSG_SERVER_ENV[@]}" "$VSG_BIN/pg_ctl" start -s -w -t 300 -D "$data" \
+		${VSG_POSTGRES:+-p "$VSG_POSTGRES"} \
 		-l "$data.log" </dev/null || {
 		tail -n 30 "$data.log" >&2
 		return 1
