@@ -51,7 +51,7 @@ core_snake_case(const char *name)
 	{
 		bool		upper = *c >= 'A' && *c <= 'Z';
 		bool		after_lower = c > name &&
-			((c[-1] >= 'a' && c[-1] <= 'z') || (c[-1] >= '0' && c[-1] <= '9'));
+		((c[-1] >= 'a' && c[-1] <= 'z') || (c[-1] >= '0' && c[-1] <= '9'));
 
 		if (upper && after_lower)
 			appendStringInfoChar(&result, '_');

@@ -147,7 +147,7 @@ visage_drop_history(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		keep_data = PG_GETARG_BOOL(1);
 	History    *history =
-		history_describe(name, core_find_declaration("history", name, false));
+	history_describe(name, core_find_declaration("history", name, false));
 	CoreIdentity caller;
 
 	core_spi_begin();

@@ -114,12 +114,14 @@ ingest_fetch_page(IngestRun *run)
 	{
 		NetResponse response;
 		NetOutcome	outcome = net_fetch(run->net, request, &response);
+		ScanSlice	body;
 		IngestPage *page;
 
 		if (outcome != NET_ANSWERED || response.status != 200)
 			report_failure(run, request, outcome, &response);
-		page = ingest_read_page(run, (ScanSlice) {response.body,
-								response.length}, &problem);
+		body.start = response.body;
+		body.length = response.length;
+		page = ingest_read_page(run, body, &problem);
 		if (page != NULL && brings_on(run, page))
 			return page;
 		if (page != NULL)

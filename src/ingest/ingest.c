@@ -376,7 +376,7 @@ static void
 run_to_end(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
 {
 	ErrorContextCallback context = {.previous = error_context_stack,
-		.callback = describe_page,.arg = run};
+	.callback = describe_page,.arg = run};
 
 	error_context_stack = &context;
 	PG_TRY();

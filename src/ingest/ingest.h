@@ -28,7 +28,8 @@ typedef struct IngestStream
 	char	   *lag;
 	char	   *disposition;
 	char	   *keep_landing;
-	Jsonb	   *types;			/* field → type: the manifest's, then declared */
+	Jsonb	   *types;			/* field → type: the manifest's, then
+								 * declared */
 	Jsonb	   *options;		/* of the stream */
 	Jsonb	   *secrets;		/* name → reference */
 	Jsonb	   *manifest;

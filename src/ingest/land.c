@@ -131,12 +131,12 @@ apply_statement(const IngestRun *run)
 	bool		append = strcmp(stream->disposition, "append") == 0;
 	char	   *keys = key_list(run, true);
 	const char *distinct = stream->key_count == 0 ? "" :
-		psprintf("DISTINCT ON (%s%s) ", keys, append ? ", record_hash" : "");
+	psprintf("DISTINCT ON (%s%s) ", keys, append ? ", record_hash" : "");
 	const char *order = stream->key_count == 0 ? "position" :
-		psprintf("%s%s, position DESC", keys, append ? ", record_hash" : "");
+	psprintf("%s%s, position DESC", keys, append ? ", record_hash" : "");
 	const char *match = stream->key_count == 0 ? "true" :
-		psprintf("(l.record_hash, %s) IN (SELECT _record_hash, %s"
-				 " FROM staged)", keys, key_list(run, false));
+	psprintf("(l.record_hash, %s) IN (SELECT _record_hash, %s"
+			 " FROM staged)", keys, key_list(run, false));
 
 	return psprintf(
 					"WITH typed AS MATERIALIZED ("

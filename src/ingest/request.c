@@ -233,7 +233,10 @@ ingest_build_request(const IngestRun *run)
 
 	initStringInfo(&resource);
 	append_encoded(&resource, stream->resource, "");
-	path[0] = (Variable) {"resource", resource.data, false};
+	path[0] = (Variable)
+	{
+		"resource", resource.data, false
+	};
 	initStringInfo(&url);
 	appendStringInfo(&url, "%s%s", stream->base_url,
 					 fill(core_json_text(stream->manifest, "path"), path, 1));

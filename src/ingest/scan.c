@@ -366,7 +366,7 @@ const char *
 scan_record(ScanSlice record, ScanVisitor visitor, void *arg)
 {
 	Cursor		cursor = {.at = record.start,
-		.end = record.start + record.length,.visitor = visitor,.arg = arg};
+	.end = record.start + record.length,.visitor = visitor,.arg = arg};
 
 	skip_space(&cursor);
 	if (cursor.at >= cursor.end || *cursor.at != '{')

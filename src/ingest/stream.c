@@ -58,9 +58,9 @@ ingest_read_stream(const char *name)
 	Jsonb	   *source_declared = core_find_declaration("source", source,
 														false);
 	Jsonb	   *connector =
-		core_find_declaration("connector",
-							  core_json_text(source_declared, "connector"),
-							  false);
+	core_find_declaration("connector",
+						  core_json_text(source_declared, "connector"),
+						  false);
 	Jsonb	   *source_options = core_json_value(source_declared, "options");
 	IngestStream *stream = palloc0(sizeof(IngestStream));
 

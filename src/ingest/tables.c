@@ -228,7 +228,7 @@ create_staging(IngestRun *run)
 	{
 		int			field = field_index(run, stream->keys[i]);
 		const char *type = field < 0 ? NULL :
-			field_type(stream, &run->fields[field]);
+		field_type(stream, &run->fields[field]);
 
 		appendStringInfo(&sql, "%s %s NOT NULL, ",
 						 quote_identifier(core_snake_case(stream->keys[i])),

@@ -102,7 +102,7 @@ net_guard_url(NetGuard *guard, const char *url, char *reason, size_t size)
 static bool
 socket_address(const struct curl_sockaddr *from, unsigned char address[16])
 {
-	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+	static const unsigned char mapped[12] = {[10] = 0xff,[11] = 0xff};
 
 	if (from->family == AF_INET)
 	{

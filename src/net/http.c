@@ -412,8 +412,8 @@ follow(NetSession *session, const NetRequest *request, NetResponse *response)
 	for (int hop = 0;; hop++)
 	{
 		bool		same = strcmp(first.host, session->guard.host) == 0 &&
-			first.port == session->guard.port &&
-			first.https == session->guard.https;
+		first.port == session->guard.port &&
+		first.https == session->guard.https;
 		CURLcode	result = exchange(session, url, request, same);
 		long		status = 0;
 		char	   *next = NULL;
