@@ -80,10 +80,7 @@ create_history(const IngestRun *run, const char *history)
 						  " fixed_columns => $6)", core_extension_schema()),
 				 &args, SPI_OK_SELECT);
 
-	args = (CoreArgs)
-	{
-		0
-	};
+	memset(&args, 0, sizeof(args));
 	core_arg_text(&args, history);
 	core_arg_text(&args, psprintf("stream %s", stream->name));
 	core_execute("UPDATE visage.declarations SET parent = $2"
