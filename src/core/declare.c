@@ -71,6 +71,18 @@ core_definition(FunctionCallInfo fcinfo)
 	return core_json_parse(text);
 }
 
+/* The noun as a user would say it. */
+static char *
+spoken(const char *noun)
+{
+	char	   *words = pstrdup(noun);
+
+	for (char *c = words; *c; c++)
+		if (*c == '_')
+			*c = ' ';
+	return words;
+}
+
 /*
  * How two definitions differ, a clause a key, for a DETAIL.  The keys that
  * may not change are checked on the way.
@@ -98,12 +110,12 @@ difference(const CoreDeclaration *new, Jsonb *old)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot replace \"%s\" of %s \"%s\"",
-								keys[i], new->noun, new->name),
+								keys[i], spoken(new->noun), new->name),
 						 errdetail("It is %s and would become %s, which "
 								   "needs the data to be written again.",
 								   was ? was : "NULL", is ? is : "NULL"),
 						 errhint("Drop the %s and create it anew.",
-								 new->noun)));
+								 spoken(new->noun))));
 		appendStringInfo(&detail, "%s%s is %s, not %s",
 						 detail.len ? "; " : "", keys[i],
 						 was ? was : "NULL", is ? is : "NULL");
@@ -151,7 +163,7 @@ core_declare(const CoreDeclaration *declaration)
 	{
 		ereport(NOTICE,
 				(errmsg("%s \"%s\" exists with the same definition, nothing "
-						"to do", declaration->noun, declaration->name)));
+						"to do", spoken(declaration->noun), declaration->name)));
 		outcome = CORE_DECLARED_SAME;
 	}
 	else
@@ -162,7 +174,7 @@ core_declare(const CoreDeclaration *declaration)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("%s \"%s\" already exists with another definition",
-							declaration->noun, declaration->name),
+							spoken(declaration->noun), declaration->name),
 					 errdetail("In the declared one, %s", detail),
 					 errhint("Use replace => true to change it.")));
 		store(declaration);
@@ -192,9 +204,9 @@ no_such(const char *noun, const char *name)
 	nearest = core_nearest(name, names, count);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("%s \"%s\" does not exist", noun, name),
+			 errmsg("%s \"%s\" does not exist", spoken(noun), name),
 			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
-			 errhint("There is no %s of a similar name.", noun)));
+			 errhint("There is no %s of a similar name.", spoken(noun))));
 }
 
 /*

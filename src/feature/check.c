@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * check.c
+ *		SQL that users give: what it may look like, and running it as them.
+ *
+ * Expressions and queries are put into larger statements.  They run with
+ * their owner's rights whatever they say; the checks here only see to it
+ * that an expression is one expression and a query one SELECT, so that a
+ * stray bracket or comment is an error and not another query.
+ *
+ * All of it runs with TimeZone UTC, so that a timestamp or date without zone
+ * means the same in every session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "core/core.h"
+#include "feature/feature.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+
+/* The one SELECT that the text is, or NULL. */
+static SelectStmt *
+parse_select(const char *text)
+{
+	List	   *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+	Node	   *statement;
+
+	if (list_length(statements) != 1)
+		return NULL;
+	statement = linitial_node(RawStmt, statements)->stmt;
+	return IsA(statement, SelectStmt) ? (SelectStmt *) statement : NULL;
+}
+
+/* ERROR unless the text is one expression. */
+void
+feature_check_expression(const char *what, const char *text)
+{
+	SelectStmt *select = parse_select(psprintf("SELECT (%s\n)", text));
+
+	if (select == NULL || select->op != SETOP_NONE ||
+		list_length(select->targetList) != 1 || select->fromClause != NIL ||
+		select->whereClause != NULL || select->groupClause != NIL ||
+		select->havingClause != NULL || select->windowClause != NIL ||
+		select->sortClause != NIL || select->limitCount != NULL ||
+		select->limitOffset != NULL || select->lockingClause != NIL ||
+		select->intoClause != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s is not one SQL expression", what),
+				 errdetail("It is: %s", text)));
+}
+
+/* ERROR unless the text is one query. */
+void
+feature_check_query(const char *what, const char *text)
+{
+	SelectStmt *select = parse_select(text);
+
+	if (select == NULL || select->intoClause != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s is not one SELECT", what),
+				 errdetail("It is: %s", text)));
+}
+
+/* From here on, until feature_end_utc or an ERROR, the zone is UTC. */
+int
+feature_begin_utc(void)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}
+
+void
+feature_end_utc(int nest_level)
+{
+	AtEOXact_GUC(true, nest_level);
+}
+
+/* Is this the error of something that may come to exist? */
+static bool
+is_missing(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		error->sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
+}
+
+/*
+ * Runs a step in a subtransaction.  False where it failed because a relation
+ * or function that it names does not exist, with the message; any other
+ * error goes on.
+ */
+bool
+feature_try(void (*step) (void *arg), void *arg, char **missing)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		step(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (!is_missing(error))
+			ReThrowError(error);
+		*missing = error->message;
+		done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
