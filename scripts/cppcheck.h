@@ -15,3 +15,5 @@
 #define PG_FUNCTION_INFO_V1(function)
 #define PG_MODULE_MAGIC
 #define PG_RE_THROW() abort()
+#define INT64_FORMAT "%ld"
+#define UINT64_FORMAT "%lu"
