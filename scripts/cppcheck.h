@@ -17,3 +17,14 @@
 #define PG_RE_THROW() abort()
 #define INT64_FORMAT "%ld"
 #define UINT64_FORMAT "%lu"
+#define foreach(cell, list) \
+	for (cell = list_head(list); cell != NULL; cell = lnext(list, cell))
+#define forboth(cell1, list1, cell2, list2) \
+	for (cell1 = list_head(list1), cell2 = list_head(list2); \
+		 cell1 != NULL && cell2 != NULL; \
+		 cell1 = lnext(list1, cell1), cell2 = lnext(list2, cell2))
+#define foreach_ptr(type, var, list) \
+	for (type *var = first(list); var != NULL; var = next(list, var))
+#define dlist_foreach(iter, list) \
+	for ((iter).cur = head(list); (iter).cur != NULL; (iter).cur = (iter).cur->next)
+#define slist_foreach(iter, list) dlist_foreach(iter, list)

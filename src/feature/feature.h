@@ -15,7 +15,8 @@
 typedef struct FeatureAggregate
 {
 	const char *name;
-	const char *sql;			/* $o the expression, $t the times, $f the filter */
+	const char *sql;			/* $o the expression, $t the times, $f the
+								 * filter */
 	bool		needs_of;
 	bool		takes_of;
 	bool		is_count;		/* 0, not NULL, without events */

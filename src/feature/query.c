@@ -121,7 +121,7 @@ append_view(StringInfo sql, const FeatureView *view, const char *known_at)
 	for (int i = 0; i < view->feature_count; i++)
 		appendStringInfo(sql, ", %s AS f%d",
 						 only_finite(&view->features[i],
-								aggregate(&view->features[i], i)), i);
+									 aggregate(&view->features[i], i)), i);
 	appendStringInfoString(sql, " FROM (SELECT min(visage_row) AS"
 						   " visage_pair, event_time::timestamptz AS at");
 	for (int i = 0; i < view->entity_count; i++)

@@ -229,7 +229,7 @@ static void
 check_view(FeatureView *view)
 {
 	ErrorContextCallback context = {.previous = error_context_stack,
-		.callback = describe_view,.arg = view};
+	.callback = describe_view,.arg = view};
 	char	   *missing;
 
 	error_context_stack = &context;
