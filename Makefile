@@ -28,7 +28,7 @@ DATA = $(wildcard upgrade/visage--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
-REGRESS_OPTS = --load-extension=plpgsql
+REGRESS_OPTS = --load-extension=plpgsql --load-extension=visage
 
 PG_CPPFLAGS = -DVISAGE_VERSION='"$(EXTVERSION)"' -Isrc
 PG_CFLAGS = -std=gnu11 -Wall -Wextra \

@@ -1,5 +1,4 @@
 -- The floor: the extension, its roles, its declarations.
-CREATE EXTENSION visage;
 SELECT visage_version() = extversion AS version_agrees FROM pg_extension WHERE extname = 'visage';
 
 -- A schema in which PUBLIC may create is refused.

@@ -39,6 +39,8 @@ extern const char *core_extension_schema(void);
 extern void core_become_owner(CoreIdentity *saved);
 extern void core_become_caller(const CoreIdentity *saved);
 extern void core_require_enabled(const char *what);
+extern int	core_begin_utc(void);
+extern void core_end_utc(int nest_level);
 
 /* ---- statements (spi.c) ---- */
 

@@ -76,16 +76,28 @@ core_json_bool(Jsonb *object, const char *key, bool if_none)
 	return found->val.boolean;
 }
 
-/* The member, an array of scalars, as texts; NULL where it is missing. */
+/*
+ * The member, an array of scalars or a string that stands for an array of
+ * one, as texts; NULL where it is missing.
+ */
 char	  **
 core_json_text_array(Jsonb *object, const char *key, int *count)
 {
-	Jsonb	   *array = core_json_value(object, key);
+	JsonbValue	result;
+	JsonbValue *found = member(object, key, &result);
+	Jsonb	   *array;
 	char	  **values;
 
 	*count = 0;
-	if (array == NULL)
+	if (found == NULL)
 		return NULL;
+	if (found->type == jbvString)
+	{
+		values = palloc(sizeof(char *));
+		values[(*count)++] = value_text(found);
+		return values;
+	}
+	array = JsonbValueToJsonb(found);
 	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -105,3 +105,24 @@ core_become_caller(const CoreIdentity *saved)
 	AtEOXact_GUC(true, saved->nest_level);
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
+
+/*
+ * From here on, until core_end_utc or an ERROR, the zone is UTC: so a
+ * timestamp or date without zone in a user's query means the same in every
+ * session.
+ */
+int
+core_begin_utc(void)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}
+
+void
+core_end_utc(int nest_level)
+{
+	AtEOXact_GUC(true, nest_level);
+}

@@ -28,6 +28,7 @@ static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
 static char *secrets_directory;
+static int	train_memory;
 
 /* Refuses a list with an entry that is no host, address or block. */
 static bool
@@ -144,11 +145,22 @@ define_http_settings(void)
 							GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+/* How much memory a call may take. */
+static void
+define_memory_settings(void)
+{
+	DefineCustomIntVariable("visage.train_memory",
+							"Sets the memory that training may use.", NULL,
+							&train_memory, 256 * 1024, 1024, INT_MAX,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+}
+
 /* Called once, when visage.so is loaded. */
 void
 core_define_settings(void)
 {
 	define_access_settings();
 	define_http_settings();
+	define_memory_settings();
 	MarkGUCPrefixReserved("visage");
 }

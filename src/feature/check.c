@@ -8,9 +8,6 @@
  * that an expression is one expression and a query one SELECT, so that a
  * stray bracket or comment is an error and not another query.
  *
- * All of it runs with TimeZone UTC, so that a timestamp or date without zone
- * means the same in every session.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -20,7 +17,6 @@
 #include "feature/feature.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
-#include "utils/guc.h"
 #include "utils/resowner.h"
 
 /* The one SELECT that the text is, or NULL. */
@@ -66,23 +62,6 @@ feature_check_query(const char *what, const char *text)
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s is not one SELECT", what),
 				 errdetail("It is: %s", text)));
-}
-
-/* From here on, until feature_end_utc or an ERROR, the zone is UTC. */
-int
-feature_begin_utc(void)
-{
-	int			nest_level = NewGUCNestLevel();
-
-	(void) set_config_option("TimeZone", "UTC", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return nest_level;
-}
-
-void
-feature_end_utc(int nest_level)
-{
-	AtEOXact_GUC(true, nest_level);
 }
 
 /* Is this the error of something that may come to exist? */

@@ -51,8 +51,6 @@ extern FeatureView *feature_parse_view(const char *name, Jsonb *definition);
 /* check.c */
 extern void feature_check_expression(const char *what, const char *text);
 extern void feature_check_query(const char *what, const char *text);
-extern int	feature_begin_utc(void);
-extern void feature_end_utc(int nest_level);
 extern bool feature_try(void (*step) (void *arg), void *arg, char **missing);
 
 /* query.c */

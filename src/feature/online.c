@@ -74,7 +74,7 @@ visage_features(PG_FUNCTION_ARGS)
 	FeatureView *view = feature_read_view(name);
 	MemoryContext context = CurrentMemoryContext;
 	CoreArgs	args = {0};
-	int			nest_level = feature_begin_utc();
+	int			nest_level = core_begin_utc();
 	char	   *query;
 	char	   *text;
 
@@ -85,6 +85,6 @@ visage_features(PG_FUNCTION_ARGS)
 									" FROM (%s) AS f", query), &args,
 						   context);
 	core_spi_end();
-	feature_end_utc(nest_level);
+	core_end_utc(nest_level);
 	PG_RETURN_JSONB_P(core_json_parse(text));
 }

@@ -227,7 +227,7 @@ swap(const TrainingSet *set)
 static void
 refresh(TrainingSet *set)
 {
-	int			nest_level = feature_begin_utc();
+	int			nest_level = core_begin_utc();
 	char	   *missing;
 
 	core_spi_begin();
@@ -240,7 +240,7 @@ refresh(TrainingSet *set)
 				 errhint("Run CALL visage_refresh('enriched.%s') when its "
 						 "sources exist.", set->name)));
 	core_spi_end();
-	feature_end_utc(nest_level);
+	core_end_utc(nest_level);
 }
 
 /* The rows that a training set has now. */

@@ -1,1 +1,106 @@
--- Room model.
+-- Room model: versions of models, what they mean by name, and scoring.
+
+-- The model card.  A version never changes.
+CREATE TABLE visage.model_cards (
+	model text COLLATE "C" NOT NULL,
+	version integer NOT NULL,
+	algorithm text NOT NULL,
+	params jsonb NOT NULL,
+	query text NOT NULL,
+	target text NOT NULL,
+	columns jsonb NOT NULL,
+	split jsonb NOT NULL,
+	rows bigint NOT NULL,
+	holdout_rows bigint NOT NULL,
+	skipped_rows bigint NOT NULL,
+	inputs jsonb NOT NULL,
+	metrics jsonb,
+	iterations bigint NOT NULL,
+	trained_at timestamptz NOT NULL DEFAULT now(),
+	trained_by name NOT NULL DEFAULT session_user,
+	PRIMARY KEY (model, version)
+);
+COMMENT ON TABLE visage.model_cards IS 'How each version of a model was made, and how good it was on held-out rows.';
+SELECT pg_catalog.pg_extension_config_dump('visage.model_cards', '');
+
+-- Read by store.c directly: the columns' order and the primary key's name
+-- are known there.
+CREATE TABLE visage.model_images (
+	model text COLLATE "C" NOT NULL,
+	version integer NOT NULL,
+	image bytea NOT NULL,
+	checksum bigint NOT NULL,
+	CONSTRAINT model_images_pkey PRIMARY KEY (model, version),
+	FOREIGN KEY (model, version) REFERENCES visage.model_cards ON DELETE CASCADE
+);
+COMMENT ON TABLE visage.model_images IS 'What the scorer loads: one block of bytes a version.';
+SELECT pg_catalog.pg_extension_config_dump('visage.model_images', '');
+
+CREATE TABLE visage.model_aliases (
+	model text COLLATE "C" NOT NULL,
+	alias text COLLATE "C" NOT NULL CHECK (alias IN ('champion', 'challenger')),
+	version integer NOT NULL,
+	deployed_at timestamptz NOT NULL DEFAULT now(),
+	deployed_by name NOT NULL DEFAULT session_user,
+	CONSTRAINT model_aliases_pkey PRIMARY KEY (model, alias),
+	FOREIGN KEY (model, version) REFERENCES visage.model_cards ON DELETE CASCADE
+);
+COMMENT ON TABLE visage.model_aliases IS 'Which version champion and challenger are.';
+SELECT pg_catalog.pg_extension_config_dump('visage.model_aliases', '');
+
+CREATE VIEW visage.models AS
+	SELECT newest.model, newest.algorithm,
+		champion.version AS champion, challenger.version AS challenger, newest.version AS latest,
+		coalesce(deployed.inputs, newest.inputs) AS inputs,
+		'[{"name": "probability", "type": "number"}]'::jsonb AS outputs
+	FROM (
+		SELECT DISTINCT ON (model) model, version, algorithm, inputs
+		FROM visage.model_cards
+		ORDER BY model, version DESC) AS newest
+	LEFT JOIN visage.model_aliases AS champion ON champion.model = newest.model AND champion.alias = 'champion'
+	LEFT JOIN visage.model_aliases AS challenger ON challenger.model = newest.model AND challenger.alias = 'challenger'
+	LEFT JOIN visage.model_cards AS deployed ON deployed.model = champion.model AND deployed.version = champion.version;
+COMMENT ON VIEW visage.models IS 'Models with their aliases, and the inputs of the champion (of the newest version where there is none) in their order.';
+
+CREATE VIEW visage.model_versions AS
+	SELECT c.model, c.version, c.algorithm, c.params, c.query, c.target, c.columns, c.split,
+		c.rows, c.holdout_rows, c.skipped_rows, c.inputs, c.metrics, c.iterations, c.trained_at, c.trained_by,
+		ARRAY(SELECT a.alias::text FROM visage.model_aliases AS a WHERE a.model = c.model AND a.version = c.version ORDER BY a.alias) AS aliases
+	FROM visage.model_cards AS c;
+COMMENT ON VIEW visage.model_versions IS 'The model card of each version.';
+
+CREATE VIEW visage.model_metrics AS
+	SELECT c.model, c.version, m.metric, m.value::float8 AS value
+	FROM visage.model_cards AS c
+	CROSS JOIN LATERAL jsonb_each_text(c.metrics) AS m (metric, value);
+COMMENT ON VIEW visage.model_metrics IS 'Metrics of each version on the rows that were held out.';
+
+CREATE FUNCTION visage_train(model text, query text, target text DEFAULT NULL, algorithm text DEFAULT 'gbdt', params jsonb DEFAULT '{}', columns jsonb DEFAULT '{}', split jsonb DEFAULT '{"holdout":0.2}', deploy text DEFAULT 'never', OUT version integer, OUT rows bigint, OUT metrics jsonb, OUT deployed boolean, OUT duration interval) RETURNS record
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_train';
+COMMENT ON FUNCTION visage_train(text, text, text, text, jsonb, jsonb, jsonb, text) IS 'Trains a new version of a model on the rows of a query.';
+
+CREATE FUNCTION visage_deploy(model text, version integer, alias text DEFAULT 'champion') RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_deploy';
+COMMENT ON FUNCTION visage_deploy(text, integer, text) IS 'Makes a version the champion or the challenger of its model.';
+
+CREATE FUNCTION visage_drop_model(name text, keep_data boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_drop_model';
+COMMENT ON FUNCTION visage_drop_model(text, boolean) IS 'Takes a model out of use; its versions stay unless keep_data is false.';
+
+CREATE FUNCTION visage_score(model text, VARIADIC features "any") RETURNS float8
+	LANGUAGE C STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_score';
+COMMENT ON FUNCTION visage_score(text, "any") IS 'The score of a row, or of values in the order of the model''s inputs.';
+
+CREATE FUNCTION visage_score_json(model text, features jsonb) RETURNS float8
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_score_json';
+COMMENT ON FUNCTION visage_score_json(text, jsonb) IS 'The score of an object with a member for each of the model''s inputs.';
+
+CREATE FUNCTION visage_evaluate(model text, query text, target text) RETURNS jsonb
+	LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_evaluate';
+COMMENT ON FUNCTION visage_evaluate(text, text, text) IS 'How good a model''s scores are on the rows of a query.';
