@@ -112,7 +112,10 @@ core_table_oid(CoreLayer layer, const char *table)
 	return OidIsValid(schema) ? get_relname_relid(table, schema) : InvalidOid;
 }
 
-/* Lists a table that Visage has just made. */
+/*
+ * Lists a table that Visage has just made.  A row of that name is of a table
+ * that somebody has dropped by hand.
+ */
 void
 core_register_dataset(CoreLayer layer, const char *table, const char *kind,
 					  const char *made_by)
@@ -125,5 +128,8 @@ core_register_dataset(CoreLayer layer, const char *table, const char *kind,
 	core_arg_text(&args, kind);
 	core_arg_text(&args, made_by);
 	core_execute("INSERT INTO visage.datasets (dataset, relation, kind, made_by)"
-				 " VALUES ($1, $2, $3, $4)", &args, SPI_OK_INSERT);
+				 " VALUES ($1, $2, $3, $4)"
+				 " ON CONFLICT (dataset) DO UPDATE SET relation = excluded.relation,"
+				 " kind = excluded.kind, made_by = excluded.made_by",
+				 &args, SPI_OK_INSERT);
 }

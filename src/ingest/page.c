@@ -115,6 +115,18 @@ record_key(const RecordVisit *visit)
 	return key.data;
 }
 
+/* Why a record has no key: its first field that is missing or no scalar. */
+static char *
+no_key_reason(const RecordVisit *visit)
+{
+	int			i = 0;
+
+	while (visit->key_found[i])
+		i++;
+	return psprintf("field \"%s\" of the primary key is missing, null or no "
+					"scalar", visit->run->stream->keys[i]);
+}
+
 /* Checks one record and takes its key and cursor. */
 static void
 read_record(IngestRun *run, IngestPage *page, IngestRecord *record)
@@ -128,7 +140,7 @@ read_record(IngestRun *run, IngestPage *page, IngestRecord *record)
 	record->key = record_key(&visit);
 	if (record->reason == NULL && record->key == NULL &&
 		stream->key_count > 0)
-		record->reason = "the primary key is missing or null";
+		record->reason = no_key_reason(&visit);
 	if (visit.cursor.start != NULL && (stream->tie_break == NULL ||
 									   visit.tie.start != NULL))
 	{
