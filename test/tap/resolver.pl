@@ -1,0 +1,56 @@
+# A name look-up that never ends: the session can be cancelled, and ends with
+# the server.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+use VisageTest;
+
+my $library = PostgreSQL::Test::Utils::tempdir() . '/slow_resolver.so';
+command_ok([ 'gcc', '-shared', '-fPIC', '-o', $library, "$ENV{VISAGE_SOURCE}/test/tap/slow_resolver.c", '-ldl' ], 'the slow resolver compiles');
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+$node->append_conf('postgresql.conf', "visage.allowed_hosts = 'www.blackhole.example'\n");
+{
+	local $ENV{LD_PRELOAD} = $library;
+	$node->start;
+}
+set_up($node, 'city');
+declare($node, 'city', 'http://www.blackhole.example');
+
+my $ingest  = "CALL visage_ingest('sf.businesses')";
+my $waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CALL visage\\_ingest%' AND state = 'active' AND wait_event_type = 'Extension'";
+
+# one is cancelled, one is terminated: what it does to the session, and how soon
+for my $how (qw(cancel terminate))
+{
+	my $run = background($node, 'city', 'sf_engineer', $ingest);
+	wait_for($node, 'city', $waiting, 'the run waits for a name');
+	is($node->safe_psql('city', "SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE query LIKE 'CALL visage\\_ingest%' AND state = 'active'"),
+		't', 'nothing is held while a name is looked up');
+	my $start = time;
+	$node->safe_psql('city', "SELECT pg_${how}_backend(pid) FROM visage.progress");
+	$run->{run}->finish;
+	cmp_ok(time - $start, '<', 1, "$how takes effect within a second");
+	like(${ $run->{errors} }, $how eq 'cancel' ? qr/canceling statement due to user request/ : qr/terminating connection/, "and the session says so");
+	wait_for($node, 'city', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL visage\\_ingest%' AND state = 'active')", 'the session is done');
+}
+
+# the time allowed for a connection counts it, too
+my $start = time;
+my (undef, undef, $errors) = $node->psql('city', "SET visage.connect_timeout = '300ms'; SET visage.max_retries = 0; $ingest");
+like($errors, qr/page 1 of stream "sf\.businesses".*www\.blackhole\.example/s, 'a look-up that takes too long is an ERROR');
+cmp_ok(time - $start, '<', 5, 'in time');
+
+my $run = background($node, 'city', 'sf_engineer', $ingest);
+wait_for($node, 'city', $waiting, 'the run waits for a name');
+$start = time;
+$node->stop('fast');
+cmp_ok(time - $start, '<', 10, 'the server stops');
+$run->{run}->finish;
+
+done_testing();
