@@ -276,6 +276,11 @@ class Server(http.server.ThreadingHTTPServer):
             self.sets["g8m3-2017"] = DataSet(rows, {**names, ":id": "row_identifier"}, raw)
         self.load(self.loads[0])
 
+    def handle_error(self, request, address):
+        """A client that went away is no error of the double's."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, address)
+
     def load(self, date):
         """Serve the register as of a load."""
         if date not in self.loads:

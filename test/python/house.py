@@ -1,0 +1,150 @@
+"""What the tests in Python share: a database of their own on the running
+server, and a double of an outside system that runs beside it.
+
+	with house.Double() as double, house.Database("name", double) as database:
+		with database.connect("engineer") as connection: …
+
+PGHOST and PGPORT say where the server is, VISAGE_SOURCE where the sources are.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+import psycopg
+
+SOURCE = os.environ.get("VISAGE_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+EXAMPLE = os.path.join(SOURCE, "examples", "sf_business")
+
+
+def wait_until(condition, what, seconds=30):
+    """The first true value of the condition; the test fails when it stays false."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError("waited %d s in vain for: %s" % (seconds, what))
+        time.sleep(0.01)
+
+
+class Double:
+    """The double of the Socrata API, as a process."""
+
+    def __init__(self, *arguments):
+        self.directory = tempfile.TemporaryDirectory()
+        port = os.path.join(self.directory.name, "port")
+        self.process = subprocess.Popen([
+            sys.executable, "-B", os.path.join(SOURCE, "test", "servers", "socrata.py"), "--port-file", port,
+            "--register", os.path.join(EXAMPLE, "register_2023-03-10.csv.gz"),
+            "--soda2017", os.path.join(EXAMPLE, "soda_2017-12-11.json"), *arguments])
+        wait_until(lambda: os.path.exists(port) or self.process.poll() is not None, "the double's port")
+        with open(port, encoding="ascii") as file:
+            self.port = int(file.read())
+        self.url = "http://127.0.0.1:%d" % self.port
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.directory.cleanup()
+
+    def control(self, **command):
+        """Steer it, see the head of socrata.py."""
+        urllib.request.urlopen(self.url + "/_control", json.dumps(command).encode()).close()
+
+    def fault(self, kind, **more):
+        self.control(fault={"kind": kind, **more})
+
+    def requests(self):
+        """What it was asked for since the last fault was set."""
+        with urllib.request.urlopen(self.url + "/_control") as answer:
+            return json.load(answer)["requests"]
+
+
+class Database:
+    """A new database with the extension, adopted; with its double as the only
+    host that may be called.  Roles are the cluster's: test_engineer,
+    test_scorer, test_reader, each a member of Visage's role of that name."""
+
+    def __init__(self, name, double=None):
+        self.name = "test_" + name
+        with psycopg.connect(dbname="postgres", user="postgres", autocommit=True) as admin:
+            admin.execute('DROP DATABASE IF EXISTS "%s" WITH (FORCE)' % self.name)
+            admin.execute('CREATE DATABASE "%s"' % self.name)
+        with self.connect() as admin:
+            admin.execute("SET client_min_messages = warning")
+            admin.execute("CREATE EXTENSION visage")
+            admin.execute("SELECT visage_create_roles(), visage_adopt()")
+            if double:
+                admin.execute("ALTER DATABASE \"%s\" SET visage.allowed_hosts = '127.0.0.1:%d'" % (self.name, double.port))
+            admin.execute("ALTER DATABASE \"%s\" SET visage.retry_delay = '1ms'" % self.name)
+            for role in ("engineer", "scorer", "reader"):
+                if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", ["test_" + role]).fetchone():
+                    admin.execute("CREATE ROLE test_%s LOGIN" % role)
+                admin.execute("GRANT visage_%s TO test_%s" % (role, role))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with psycopg.connect(dbname="postgres", user="postgres", autocommit=True) as admin:
+            admin.execute('DROP DATABASE "%s" WITH (FORCE)' % self.name)
+
+    def connect(self, role=None, **options):
+        user = "test_" + role if role else "postgres"
+        return psycopg.connect(dbname=self.name, user=user, autocommit=True, **options)
+
+    def value(self, query, *parameters, role=None):
+        """The first row's only column, or the first row."""
+        with self.connect(role) as connection:
+            row = connection.execute(query, parameters or None).fetchone()
+        return row[0] if row and len(row) == 1 else row
+
+    def execute(self, *statements, role=None):
+        with self.connect(role) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, query, *parameters, role=None):
+        with self.connect(role) as connection:
+            return connection.execute(query, parameters or None).fetchall()
+
+
+class Background:
+    """A statement that runs in a session of its own."""
+
+    def __init__(self, database, statement, role="engineer"):
+        self.connection = database.connect(role)
+        self.pid = self.connection.info.backend_pid
+        self.error = self.ended = None
+        self.thread = threading.Thread(target=self.run, args=(statement,))
+        self.thread.start()
+
+    def run(self, statement):
+        try:
+            self.connection.execute(statement)
+        except psycopg.Error as error:
+            self.error = error
+        self.ended = time.monotonic()
+
+    def cancel(self):
+        """Cancel, and tell how many seconds the session took to notice."""
+        start = time.monotonic()
+        self.connection.cancel()
+        self.join()
+        return self.ended - start
+
+    def join(self, seconds=60):
+        self.thread.join(seconds)
+        assert not self.thread.is_alive(), "the statement does not end"
+        self.connection.close()
+        return self.error
