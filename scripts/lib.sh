@@ -258,3 +258,22 @@ vsg_psql()
 {
 	"$VSG_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$@"
 }
+
+# vsg_venv FILE: print the Python of an environment that has the packages FILE
+# pins.  It is made once for each content of FILE and kept in the user's
+# cache directory.
+vsg_venv()
+{
+	local directory
+
+	directory=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/visage/venv-$(sha256sum "$1" | cut -c 1-16)
+	if [ ! -e "$directory/complete" ]; then
+		rm -rf "$directory"
+		{
+			/usr/bin/python3 -m venv "$directory" &&
+				"$directory/bin/python" -m pip -q install --disable-pip-version-check -r "$1"
+		} >&2 || vsg_die "cannot install what $1 pins"
+		touch "$directory/complete"
+	fi
+	printf '%s\n' "$directory/bin/python"
+}
