@@ -54,6 +54,11 @@
 	((void) (context), CreateWaitEventSet(NULL, size))
 #endif
 
+/* 18: pg_noreturn, in front, takes the place of the attribute */
+#if PG_VERSION_NUM >= 180000
+#define pg_attribute_noreturn() __attribute__((noreturn))
+#endif
+
 /* 18: a module tells its name and version */
 #if PG_VERSION_NUM < 180000
 #define VISAGE_MODULE_MAGIC(module) PG_MODULE_MAGIC
