@@ -4,17 +4,27 @@
 EXTENSION = visage
 EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" visage.control)
 
-# One room per capability.  core is linked into both libraries, with hidden
-# symbols; all state (settings, caches) lives in visage.so.
+# One room per capability.  core is linked into each library, with hidden
+# symbols; all state (settings, caches) lives in visage.so.  Importers and
+# exporters of models are a library of their own, which has what writes and
+# checks images in common with visage.so.
 CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c,\
 	$(wildcard src/core/*.c))
+MODELS_ONLY_C = src/model/module.c $(wildcard src/model/import*.c \
+	src/model/export*.c)
+MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c image.c \
+	version.c)
 VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c \
-	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c src/model/*.c)
+	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c) \
+	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))
 VISAGE_NET_C = $(wildcard src/net/*.c src/ingest/*.c)
 
 MODULE_big = visage
 OBJS = $(VISAGE_C:.c=.o)
 NET_OBJS = $(VISAGE_NET_C:.c=.o) $(CORE_C:.c=.o)
+MODELS_OBJS = $(MODELS_ONLY_C:.c=.o) $(MODELS_SHARED_C:.c=.o) $(CORE_C:.c=.o)
+# Libraries of visage_models.so, and flags to compile importers.
+MODELS_LIBS =
 OWN_HEADERS = $(wildcard src/*/*.h)
 
 # In the order in which a later room may use what an earlier one created.
@@ -32,9 +42,10 @@ REGRESS_OPTS = --load-extension=plpgsql --load-extension=visage
 
 PG_CPPFLAGS = -DVISAGE_VERSION='"$(EXTVERSION)"' -Isrc
 PG_CFLAGS = -std=gnu11 -Wall -Wextra \
-	-Wno-unused-parameter -Wno-sign-compare $(WERROR)
+	-Wno-unused-parameter -Wno-sign-compare -ffp-contract=off $(WERROR)
 SHLIB_LINK = -lm -Wl,--version-script=src/exports.map
 EXTRA_CLEAN = visage_net.so $(VISAGE_NET_C:.c=.o) $(VISAGE_NET_C:.c=.bc) \
+	visage_models.so $(MODELS_ONLY_C:.c=.o) $(MODELS_ONLY_C:.c=.bc) \
 	connectors/connectors.sql
 
 PG_CONFIG ?= pg_config
@@ -47,24 +58,30 @@ ifneq ($(filter-out 9 10 11 12 13 14,$(MAJORVERSION)),$(MAJORVERSION))
 $(error Visage needs PostgreSQL 15 or later, $(PG_CONFIG) is $(VERSION))
 endif
 
-all: visage_net.so
+all: visage_net.so visage_models.so
 
 # PGXS tracks headers only under --enable-depend.
-$(OBJS) $(NET_OBJS): $(OWN_HEADERS) visage.control
+$(OBJS) $(NET_OBJS) $(MODELS_OBJS): $(OWN_HEADERS) visage.control
 
 visage_net.so: $(NET_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(NET_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
 		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lm
 
+visage_models.so: $(MODELS_OBJS) src/exports.map
+	$(CC) $(CFLAGS) $(filter-out %.so,$(MODELS_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
+		-shared -Wl,--version-script=src/exports.map -o $@ $(MODELS_LIBS) -lm
+
 visage.so: src/exports.map
 
-install: install-net
-install-net: visage_net.so installdirs
+install: install-libraries
+install-libraries: visage_net.so visage_models.so installdirs
 	$(INSTALL_SHLIB) visage_net.so '$(DESTDIR)$(pkglibdir)/visage_net.so'
-uninstall: uninstall-net
-uninstall-net:
+	$(INSTALL_SHLIB) visage_models.so '$(DESTDIR)$(pkglibdir)/visage_models.so'
+uninstall: uninstall-libraries
+uninstall-libraries:
 	rm -f '$(DESTDIR)$(pkglibdir)/visage_net.so'
-.PHONY: install-net uninstall-net
+	rm -f '$(DESTDIR)$(pkglibdir)/visage_models.so'
+.PHONY: install-libraries uninstall-libraries
 
 # Manifests are data: each becomes a built-in row of the connector noun.
 connectors/connectors.sql: $(CONNECTORS)

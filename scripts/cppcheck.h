@@ -15,6 +15,9 @@
 #define PG_FUNCTION_INFO_V1(function)
 #define PG_MODULE_MAGIC
 #define PG_RE_THROW() abort()
+#define pg_attribute_printf(format, arguments)
+#define pg_attribute_noreturn()
+#define pg_attribute_always_inline
 #define INT64_FORMAT "%ld"
 #define UINT64_FORMAT "%lu"
 #define foreach(cell, list) \

@@ -49,7 +49,8 @@ model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
 	binding->entry = entry;
 	binding->count = image->input_count;
 	binding->sources = palloc0(sizeof(ModelSource) * Max(binding->count, 1));
-	binding->values = palloc0(sizeof(ModelValue) * Max(binding->count, 1));
+	binding->workspace = palloc_extended(model_workspace(image, 1) *
+										 sizeof(double), MCXT_ALLOC_HUGE);
 	binding->width = tupdesc->natts;
 	binding->datums = palloc(sizeof(Datum) * Max(tupdesc->natts, 1));
 	binding->nulls = palloc(sizeof(bool) * Max(tupdesc->natts, 1));
@@ -73,14 +74,19 @@ model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
 double
 model_score_tuple(ModelBinding *binding, HeapTuple tuple, TupleDesc tupdesc)
 {
+	const ModelImage *image = binding->entry->image;
+
 	heap_deform_tuple(tuple, tupdesc, binding->datums, binding->nulls);
 	for (int i = 0; i < binding->count; i++)
 	{
 		ModelSource *source = &binding->sources[i];
+		ModelValue	value;
 
 		model_source_read(source, binding->datums[source->position],
-						  binding->nulls[source->position],
-						  &binding->values[i]);
+						  binding->nulls[source->position], &value);
+		binding->workspace[i] = model_slot(image, &model_inputs(image)[i],
+										   &value);
 	}
-	return model_predict(binding->entry->image, binding->values);
+	model_run(image, binding->workspace);
+	return binding->workspace[image->score];
 }

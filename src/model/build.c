@@ -18,8 +18,7 @@
 
 #include "miscadmin.h"
 #include "model/model.h"
-#include "utils/builtins.h"
-#include "utils/json.h"
+#include "model/program.h"
 #include "utils/memutils.h"
 
 #define MAX_CATEGORIES 1000
@@ -32,6 +31,7 @@ typedef struct Layout
 	double		scale;
 	int			weight;			/* first */
 	int			missing_weight; /* or -1 */
+	double		expected;		/* mean of the term over the training rows */
 	int			category_count;
 	int		   *rank;			/* code → place in sorted order, -1: other */
 	char	  **sorted;
@@ -220,78 +220,84 @@ design(const TrainingData *data, const Layout *layouts, int weights)
 	};
 }
 
-/* ---- the image ---- */
+/* ---- the model ---- */
 
-/* Appends bytes at a multiple of eight; their offset. */
-static uint32
-append_aligned(StringInfo block, const void *bytes, size_t length)
-{
-	static const char zeros[8] = {0};
-	uint32		offset;
-
-	appendBinaryStringInfo(block, zeros, (8 - block->len % 8) % 8);
-	offset = block->len;
-	appendBinaryStringInfo(block, bytes, length);
-	return offset;
-}
-
-static uint32
-append_string(StringInfo block, const char *text)
-{
-	uint32		offset = block->len;
-
-	appendBinaryStringInfo(block, text, strlen(text) + 1);
-	return offset;
-}
-
-/* Fills in an input; its strings go behind what is in the block. */
+/* The term of a column in the linear predictor. */
 static void
-pack_input(StringInfo block, const TrainingColumn *column,
-		   const Layout *layout, ModelInput *input)
+describe_term(const TrainingColumn *column, const Layout *layout,
+			  const double *weights, int slot, ProgramTerm *term)
 {
-	uint32	   *offsets = palloc(sizeof(uint32) *
-								 Max(layout->category_count, 1));
+	ProgramTerm initial = PROGRAM_TERM_INIT;
 
-	memset(input, 0, sizeof(*input));
-	input->kind = column->kind;
-	input->mean = layout->mean;
-	input->scale = column->kind == MODEL_NUMERIC ? layout->scale : 1;
-	input->weight = layout->weight;
-	input->missing_weight = layout->missing_weight;
-	input->category_count = layout->category_count;
-	input->name = append_string(block, column->name);
-	for (int i = 0; i < layout->category_count; i++)
-		offsets[i] = append_string(block, layout->sorted[i]);
-	input->categories = append_aligned(block, offsets, sizeof(uint32) *
-									   layout->category_count);
+	*term = initial;
+	term->slot = slot;
+	term->missing = layout->missing_weight < 0 ? 0 :
+		weights[layout->missing_weight];
+	if (column->kind == MODEL_NUMERIC)
+	{
+		term->coefficient = weights[layout->weight];
+		term->center = layout->mean;
+		term->scale = layout->scale;
+	}
+	else
+	{
+		term->table = weights + layout->weight;
+		term->table_count = layout->category_count;
+	}
+	term->expected = layout->expected;
 }
 
-/* Puts the parts together; weights has the intercept last. */
+/* Describes the model and compiles it; weights has the intercept last. */
 static ModelImage *
 pack(const TrainingData *data, const Layout *layouts, int weight_count,
 	 const double *weights)
 {
-	ModelImage	header = {.magic = MODEL_MAGIC,.format = MODEL_FORMAT,
-		.byte_order = MODEL_BYTE_ORDER,.kind = MODEL_LOGISTIC,
-		.input_count = data->column_count,.weight_count = weight_count,
-	.intercept = weights[weight_count]};
-	ModelInput *inputs = palloc(sizeof(ModelInput) * data->column_count);
-	StringInfoData block;
-	ModelImage *image;
+	static const char *const classes[] = {"false", "true"};
+	ModelProgram *program = program_create("logistic");
+	ProgramTerm *terms = palloc(sizeof(ProgramTerm) * data->column_count);
+	int			margin;
+	int			probability;
 
-	initStringInfo(&block);
-	appendBinaryStringInfo(&block, (char *) &header, sizeof(header));
 	for (int i = 0; i < data->column_count; i++)
-		pack_input(&block, &data->columns[i], &layouts[i], &inputs[i]);
-	header.inputs = append_aligned(&block, inputs, sizeof(ModelInput) *
-								   data->column_count);
-	header.weights = append_aligned(&block, weights,
-									sizeof(double) * weight_count);
-	header.size = block.len;
-	image = (ModelImage *) block.data;
-	*image = header;
-	image->checksum = model_image_checksum(image);
-	return image;
+	{
+		ProgramInput input = PROGRAM_INPUT_INIT;
+
+		input.name = data->columns[i].name;
+		input.kind = data->columns[i].kind;
+		input.flags = MODEL_INFINITE_IS_MISSING;
+		input.categories = (const char *const *) layouts[i].sorted;
+		input.category_count = layouts[i].category_count;
+		describe_term(&data->columns[i], &layouts[i], weights,
+					  program_add_input(program, &input), &terms[i]);
+	}
+	margin = program_add_linear(program, terms, data->column_count,
+								weights[weight_count], false);
+	probability = program_unary(program, MODEL_SIGMOID, margin, 1, false);
+	program_set_raw(program, margin, 1);
+	program_set_scores(program, MODEL_CLASSIFICATION,
+					   program_complement(program, probability, false), 2,
+					   classes);
+	return program_compile(program);
+}
+
+/* The mean of each column's term over the training rows. */
+static void
+average_terms(const LogisticData *rows, const double *weights,
+			  Layout *layouts)
+{
+	for (int i = 0; i < rows->width; i++)
+	{
+		double		sum = 0;
+
+		for (int64 row = 0; row < rows->rows; row++)
+		{
+			int64		at = row * rows->width + i;
+
+			if (rows->index[at] >= 0)
+				sum += weights[rows->index[at]] * rows->value[at];
+		}
+		layouts[i].expected = sum / Max(rows->rows, 1);
+	}
 }
 
 static void
@@ -350,60 +356,34 @@ model_fit_logistic(const TrainingData *data, const LogisticOptions *given,
 					 errhint("Lower \"C\" in params, or exclude columns with "
 							 "extreme values.")));
 	}
+	average_terms(&rows, weights, layouts);
 	return pack(data, layouts, count, weights);
 }
 
-/* The image's score of a row of the data; values is scratch. */
+/* The image's score of a row of the data; see kernel.h for workspace. */
 double
 model_predict_row(const TrainingData *data, const ModelImage *image,
-				  ModelValue *values, int64 row)
+				  double *workspace, int64 row)
 {
 	for (int i = 0; i < data->column_count; i++)
 	{
 		const TrainingColumn *column = &data->columns[i];
+		ModelValue	value = {0};
 
 		if (column->kind == MODEL_NUMERIC)
 		{
-			values[i].number = column->numbers[row];
-			values[i].missing = isnan(column->numbers[row]);
+			value.number = column->numbers[row];
+			value.missing = isnan(column->numbers[row]);
 		}
 		else
 		{
-			values[i].missing = column->codes[row] < 0;
-			values[i].text = values[i].missing ? NULL :
+			value.missing = column->codes[row] < 0;
+			value.text = value.missing ? NULL :
 				column->categories[column->codes[row]];
-			values[i].length = values[i].missing ? 0 :
-				strlen(values[i].text);
+			value.length = value.missing ? 0 : strlen(value.text);
 		}
+		workspace[i] = model_slot(image, &model_inputs(image)[i], &value);
 	}
-	return model_predict(image, values);
-}
-
-/* The inputs for visage.models: name, type, categories. */
-Jsonb *
-model_describe_inputs(const ModelImage *image)
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	appendStringInfoChar(&text, '[');
-	for (uint32 i = 0; i < image->input_count; i++)
-	{
-		const ModelInput *input = &model_inputs(image)[i];
-		const uint32 *categories =
-		(const uint32 *) model_string(image, input->categories);
-
-		appendStringInfoString(&text, i ? ", {\"name\": " : "{\"name\": ");
-		escape_json(&text, model_string(image, input->name));
-		appendStringInfo(&text, ", \"type\": \"%s\"",
-						 input->kind == MODEL_NUMERIC ? "number" : "category");
-		for (uint32 j = 0; j < input->category_count; j++)
-		{
-			appendStringInfoString(&text, j ? ", " : ", \"categories\": [");
-			escape_json(&text, model_string(image, categories[j]));
-		}
-		appendStringInfoString(&text, input->category_count ? "]}" : "}");
-	}
-	appendStringInfoChar(&text, ']');
-	return core_json_parse(text.data);
+	model_run(image, workspace);
+	return workspace[image->score];
 }

@@ -378,7 +378,8 @@ add_row(Reader *reader, TupleDesc tupdesc, const Datum *datums,
 		model_source_read(&reader->sources[i], datums[attribute],
 						  nulls[attribute], &value);
 		if (column->kind == MODEL_NUMERIC)
-			column->numbers[row] = value.missing ? NAN : value.number;
+			column->numbers[row] = value.missing || isinf(value.number) ?
+				NAN : value.number;
 		else
 			column->codes[row] = value.missing ? -1 :
 				category_code(reader, column, &value);

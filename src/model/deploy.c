@@ -14,32 +14,6 @@
 #include "model/model.h"
 #include "utils/builtins.h"
 
-/* ERROR, with the nearest name, unless the model has a version. */
-static void
-require_model(const char *model)
-{
-	CoreArgs	args = {0};
-	uint64		count;
-	char	  **names;
-	char	   *nearest;
-
-	core_arg_text(&args, model);
-	if (core_execute("SELECT FROM visage.model_cards WHERE model = $1 LIMIT 1",
-					 &args, SPI_OK_SELECT) > 0)
-		return;
-	count = core_execute("SELECT DISTINCT model FROM visage.model_cards"
-						 " ORDER BY model", NULL, SPI_OK_SELECT);
-	names = palloc(sizeof(char *) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-		names[i] = core_value_text(i, 1);
-	nearest = core_nearest(model, names, count);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("model \"%s\" does not exist", model),
-			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
-			 errhint("There is no model of a similar name.")));
-}
-
 /* Points the alias at the version.  The caller is the owner, in SPI. */
 void
 model_deploy(const char *model, int32 version, const char *alias)
@@ -66,7 +40,7 @@ require_version(const char *model, int32 version)
 {
 	CoreArgs	args = {0};
 
-	require_model(model);
+	model_require(model);
 	core_arg_text(&args, model);
 	core_arg(&args, INT4OID, Int32GetDatum(version), false);
 	if (core_execute("SELECT FROM visage.model_cards"
@@ -117,7 +91,7 @@ visage_drop_model(PG_FUNCTION_ARGS)
 	core_arg_text(&args, model);
 	core_spi_begin();
 	core_become_owner(&caller);
-	require_model(model);
+	model_require(model);
 	core_execute("DELETE FROM visage.model_aliases WHERE model = $1", &args,
 				 SPI_OK_DELETE);
 	if (!keep_data)

@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * image.c
- *		Checking an image once, and predicting with it many times.
+ *		Checking an image once, so that scoring may trust it.
+ *
+ * What holds afterwards: every offset, slot, node and leaf is inside; a step
+ * reads only slots that inputs or steps before it have written; every walk
+ * down a tree ends; every loop is bounded by the size of the image.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +20,7 @@
 uint32
 model_image_checksum(const ModelImage *image)
 {
-	size_t		start = offsetof(ModelImage, kind);
+	size_t		start = offsetof(ModelImage, task);
 	pg_crc32c	crc;
 
 	INIT_CRC32C(crc);
@@ -27,10 +31,9 @@ model_image_checksum(const ModelImage *image)
 
 /* Are count elements of this width at this offset inside the block? */
 static bool
-inside(const ModelImage *image, uint32 offset, uint64 count, size_t width,
-	   size_t align)
+inside(const ModelImage *image, uint32 offset, uint64 count, size_t width)
 {
-	return offset % align == 0 && offset <= image->size &&
+	return offset % 8 == 0 && offset <= image->size &&
 		count <= (image->size - offset) / width;
 }
 
@@ -42,47 +45,407 @@ string_inside(const ModelImage *image, uint32 offset)
 		memchr(model_string(image, offset), '\0', image->size - offset) != NULL;
 }
 
-/* Does a weight's index exist? -1 stands for none. */
+/* Are these slots there before a step that writes from limit on? */
 static bool
-weight_inside(const ModelImage *image, int64 first, int64 count)
+slots_inside(uint32 first, uint64 count, uint32 limit)
 {
-	return first >= 0 && count >= 0 && first + count <= image->weight_count;
+	return first <= limit && count <= limit - first;
 }
 
 /* Is this input sound, with its categories in order? */
 static bool
 check_input(const ModelImage *image, const ModelInput *input)
 {
-	const uint32 *categories;
+	const ModelCategory *categories;
 
-	if (!string_inside(image, input->name) ||
-		(input->missing_weight != -1 &&
-		 !weight_inside(image, input->missing_weight, 1)))
-		return false;
-	if (input->kind == MODEL_NUMERIC)
-		return weight_inside(image, input->weight, 1) &&
-			isfinite(input->mean) && isfinite(input->scale) &&
-			input->scale > 0;
-	if (input->kind != MODEL_CATEGORY ||
+	if (!string_inside(image, input->name) || input->cast > MODEL_INTEGER ||
+		(input->kind != MODEL_NUMERIC && input->kind != MODEL_CATEGORY) ||
 		!inside(image, input->categories, input->category_count,
-				sizeof(uint32), sizeof(uint32)) ||
-		!weight_inside(image, input->weight, input->category_count))
+				sizeof(ModelCategory)))
 		return false;
-	categories = (const uint32 *) ((const char *) image + input->categories);
+	categories = MODEL_AT(image, ModelCategory, input->categories);
 	for (uint32 i = 0; i < input->category_count; i++)
-		if (!string_inside(image, categories[i]) ||
-			(i > 0 && strcmp(model_string(image, categories[i - 1]),
-							 model_string(image, categories[i])) >= 0))
+		if (!string_inside(image, categories[i].text) ||
+			categories[i].code >= input->category_count ||
+			(i > 0 && strcmp(model_string(image, categories[i - 1].text),
+							 model_string(image, categories[i].text)) >= 0))
 			return false;
 	return true;
+}
+
+/* ---- steps ---- */
+
+/* The operands of a step of the kinds that have constants. */
+static bool
+check_constants(const ModelStep *step)
+{
+	uint64		count = step->count;
+	uint64		given = step->data_count;
+
+	switch (step->op)
+	{
+		case MODEL_FILL:
+		case MODEL_ONE_HOT:
+			return given == count;
+		case MODEL_CLIP:
+			return given == 2;
+		case MODEL_IMPUTE:
+			return given == 2 || given == count + 1;
+		case MODEL_SCALE:
+		case MODEL_SCALE_DIVIDE:
+			return given == 2 * count;
+		case MODEL_LOOKUP:
+			return given >= 2 && given % 2 == 0;
+		case MODEL_INTERPOLATE:
+			return given >= 4 && given % 2 == 0;
+		case MODEL_MATMUL:
+			return given == count * ((uint64) step->width + 1);
+		default:
+			return given == 0;
+	}
+}
+
+/* Are an operand's elements there? */
+static bool
+check_operand(const ModelStep *step, uint32 first, uint64 count,
+			  uint32 broadcast)
+{
+	return slots_inside(first, (step->flags & broadcast) ? 1 : count,
+						step->out);
+}
+
+/* A step with constants, reading spans of slots. */
+static bool
+check_plain_step(const ModelImage *image, const ModelStep *step)
+{
+	uint64		count = step->count;
+
+	if (!inside(image, step->data, step->data_count, sizeof(double)))
+		return false;
+	if (step->op == MODEL_FILL)
+		return check_constants(step);
+	if (step->op == MODEL_ONE_HOT)
+		return check_constants(step) && slots_inside(step->a, 1, step->out);
+	if (step->op >= MODEL_SUM && step->op <= MODEL_COUNT_PRESENT)
+		return count == 1 && step->width >= 1 && check_constants(step) &&
+			slots_inside(step->a, step->width, step->out);
+	if (step->op == MODEL_MATMUL)
+		return step->width >= 1 && check_constants(step) &&
+			slots_inside(step->a, step->width, step->out);
+	if (!check_operand(step, step->a, count, MODEL_BROADCAST_A))
+		return false;
+	if (step->op == MODEL_WHERE)
+		return check_constants(step) &&
+			check_operand(step, step->b, count, MODEL_BROADCAST_B) &&
+			check_operand(step, step->c, count, MODEL_BROADCAST_C);
+	if (step->op < MODEL_ADD || step->op > MODEL_OR)
+		return check_constants(step);
+	if (step->b == MODEL_NONE)
+		return step->data_count ==
+			((step->flags & MODEL_BROADCAST_B) ? 1 : count);
+	return check_constants(step) &&
+		check_operand(step, step->b, count, MODEL_BROADCAST_B);
+}
+
+static bool
+check_move(const ModelImage *image, const ModelStep *step)
+{
+	const uint32 *index = MODEL_AT(image, uint32, step->data);
+
+	if (step->data_count != step->count ||
+		!inside(image, step->data, step->data_count, sizeof(uint32)))
+		return false;
+	for (uint32 i = 0; i < step->count; i++)
+		if (index[i] >= step->out)
+			return false;
+	return true;
+}
+
+static bool
+check_linear(const ModelImage *image, const ModelStep *step)
+{
+	const ModelTerm *terms = MODEL_AT(image, ModelTerm, step->data);
+
+	if (step->count != 1 ||
+		!inside(image, step->data, step->data_count, sizeof(ModelTerm)))
+		return false;
+	for (uint32 i = 0; i < step->data_count; i++)
+		if (terms[i].slot >= step->out || terms[i].exponent < 1 ||
+			terms[i].exponent > 1000 ||
+			(terms[i].table != 0 &&
+			 !inside(image, terms[i].table, terms[i].table_count,
+					 sizeof(double))))
+			return false;
+	return true;
+}
+
+/* ---- trees ---- */
+
+static bool
+check_tree_arrays(const ModelImage *image, const ModelTrees *trees)
+{
+	return inside(image, trees->trees, trees->tree_count, sizeof(ModelTree)) &&
+		inside(image, trees->nodes, trees->node_count, sizeof(ModelNode)) &&
+		(trees->covers == 0 ||
+		 inside(image, trees->covers, trees->node_count, sizeof(double))) &&
+		inside(image, trees->leaves,
+			   (uint64) trees->leaf_count * trees->leaf_width,
+			   sizeof(double)) &&
+		inside(image, trees->base, trees->output_count, sizeof(double)) &&
+		inside(image, trees->words, trees->word_count, sizeof(uint32)) &&
+		(trees->linear == 0 ||
+		 inside(image, trees->linear, trees->leaf_count,
+				sizeof(ModelLinearLeaf))) &&
+		inside(image, trees->coefficients, trees->coefficient_count,
+			   sizeof(ModelCoefficient)) &&
+		inside(image, trees->dense, trees->dense_count, sizeof(ModelDense)) &&
+		inside(image, trees->order, trees->tree_count, sizeof(uint32));
+}
+
+/* A node at a place of a tree; counts its leaves. */
+static bool
+check_node(const ModelImage *image, const ModelTrees *trees,
+		   const ModelTree *tree, uint32 at, uint32 out, uint32 *leaves)
+{
+	const ModelNode *node = MODEL_AT(image, ModelNode, trees->nodes) + at;
+	uint32		test = MODEL_NODE_TEST(node);
+
+	if (MODEL_NODE_SLOT(node) >= out)
+		return false;
+	if (test & MODEL_TEST_LEAF)
+		return test == MODEL_TEST_LEAF && node->next == at &&
+			MODEL_NODE_SLOT(node) == image->zero &&
+			node->u.threshold == tree->first_leaf + (*leaves)++;
+	if (node->next <= at || node->next + 1 >= tree->root + tree->node_count)
+		return false;
+	if (test != MODEL_TEST_AT_MOST && !(trees->flags & MODEL_TREES_TESTS))
+		return false;
+	if ((test & MODEL_TEST_MASK) == MODEL_TEST_IN)
+		return node->u.set.first <= trees->word_count &&
+			node->u.set.words <= trees->word_count - node->u.set.first;
+	return (test & MODEL_TEST_MASK) != MODEL_TEST_MASK;
+}
+
+/* The block kernel's copy of a tree. */
+static bool
+check_dense_tree(const ModelImage *image, const ModelTrees *trees,
+				 const ModelTree *tree, uint32 out)
+{
+	const ModelDense *dense = MODEL_AT(image, ModelDense, trees->dense);
+	uint32		inner = tree->leaf_count - 1;
+
+	if (tree->leaf_count > MODEL_DENSE_LEAVES ||
+		tree->node_count != 2 * tree->leaf_count - 1 ||
+		!slots_inside(tree->dense, inner, trees->dense_count))
+		return false;
+	dense += tree->dense;
+	for (uint32 i = 0; i < inner; i++)
+	{
+		uint8		children[2] = {dense[i].yes, dense[i].no};
+
+		if (dense[i].slot >= out)
+			return false;
+		for (int j = 0; j < 2; j++)
+			if (children[j] < MODEL_DENSE_LEAVES ?
+				children[j] <= i || children[j] >= inner :
+				children[j] - MODEL_DENSE_LEAVES >= tree->leaf_count)
+				return false;
+	}
+	return true;
+}
+
+static bool
+check_tree(const ModelImage *image, const ModelTrees *trees,
+		   const ModelTree *tree, uint32 out)
+{
+	uint32		leaves = 0;
+
+	if (tree->node_count < 1 || tree->leaf_count < 1 ||
+		!slots_inside(tree->root, tree->node_count, trees->node_count) ||
+		!slots_inside(tree->first_leaf, tree->leaf_count,
+					  trees->leaf_count) ||
+		tree->depth >= tree->node_count ||
+		(trees->leaf_width == 1 ? tree->output >= trees->output_count :
+		 tree->output != MODEL_NONE))
+		return false;
+	for (uint32 i = 0; i < tree->node_count; i++)
+		if (!check_node(image, trees, tree, tree->root + i, out, &leaves))
+			return false;
+	if (leaves != tree->leaf_count)
+		return false;
+	return trees->dense_count == 0 ||
+		check_dense_tree(image, trees, tree, out);
+}
+
+/* Is the depth said for each tree enough to reach its leaves? */
+static bool
+check_depth(const ModelImage *image, const ModelTrees *trees,
+			const ModelTree *tree)
+{
+	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
+	uint32		end = tree->root + 1;
+	uint32		level_end = end;
+	uint32		depth = 0;
+
+	/* breadth first: the children of one level are the next */
+	for (uint32 at = tree->root; at < tree->root + tree->node_count; at++)
+	{
+		if (at == level_end)
+		{
+			level_end = end;
+			depth++;
+		}
+		if (at >= end)
+			return false;
+		if (MODEL_NODE_TEST(&nodes[at]) & MODEL_TEST_LEAF)
+			continue;
+		if (nodes[at].next != end)
+			return false;
+		end += 2;
+	}
+	return end == tree->root + tree->node_count && depth == tree->depth;
+}
+
+/* Linear leaves, and the order in which trees are walked. */
+static bool
+check_tree_details(const ModelImage *image, const ModelTrees *trees,
+				   uint32 out)
+{
+	const ModelLinearLeaf *linear = MODEL_AT(image, ModelLinearLeaf,
+											 trees->linear);
+	const ModelCoefficient *coefficients =
+	MODEL_AT(image, ModelCoefficient, trees->coefficients);
+	const uint32 *order = MODEL_AT(image, uint32, trees->order);
+
+	if ((trees->linear != 0) != ((trees->flags & MODEL_TREES_LINEAR) != 0))
+		return false;
+	for (uint32 i = 0; trees->linear != 0 && i < trees->leaf_count; i++)
+		if (!slots_inside(linear[i].first, linear[i].count,
+						  trees->coefficient_count))
+			return false;
+	for (uint32 i = 0; i < trees->coefficient_count; i++)
+		if (coefficients[i].slot >= out)
+			return false;
+	for (uint32 i = 0; i < trees->tree_count; i++)
+		if (order[i] >= trees->tree_count)
+			return false;
+	return true;
+}
+
+static bool
+check_trees(const ModelImage *image, const ModelStep *step)
+{
+	const ModelTrees *trees = MODEL_AT(image, ModelTrees, step->data);
+	const ModelTree *tree;
+
+	if (!inside(image, step->data, 1, sizeof(ModelTrees)) ||
+		trees->output_count != step->count || trees->output_count < 1 ||
+		(trees->leaf_width != 1 &&
+		 trees->leaf_width != trees->output_count) ||
+		trees->aggregate > MODEL_TREES_MAXIMUM ||
+		!check_tree_arrays(image, trees))
+		return false;
+	tree = MODEL_AT(image, ModelTree, trees->trees);
+	for (uint32 i = 0; i < trees->tree_count; i++)
+		if (!check_tree(image, trees, &tree[i], step->out) ||
+			!check_depth(image, trees, &tree[i]))
+			return false;
+	return check_tree_details(image, trees, step->out);
+}
+
+static bool
+check_step(const ModelImage *image, const ModelStep *step)
+{
+	switch (step->op)
+	{
+		case MODEL_MOVE:
+		case MODEL_MISSING_TO_LOW:
+		case MODEL_ZERO_TO_MISSING:
+			return check_move(image, step);
+		case MODEL_LINEAR:
+			return check_linear(image, step);
+		case MODEL_TREES:
+			return check_trees(image, step);
+		default:
+			return step->op >= MODEL_MOVE && step->op < MODEL_OP_END &&
+				check_plain_step(image, step);
+	}
+}
+
+/* ---- the whole ---- */
+
+/* Is the slot of the leaves one that a step fills with 0, or none? */
+static bool
+check_zero(const ModelImage *image)
+{
+	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
+
+	if (image->zero == MODEL_NONE)
+		return true;
+	for (uint32 i = 0; i < image->step_count; i++)
+		if (steps[i].op == MODEL_FILL && image->zero >= steps[i].out &&
+			image->zero - steps[i].out < steps[i].count)
+			return MODEL_AT(image, double,
+							steps[i].data)[image->zero - steps[i].out] == 0;
+	return false;
+}
+
+static bool
+check_header(const ModelImage *image)
+{
+	return (image->task == MODEL_REGRESSION ||
+			(image->task == MODEL_CLASSIFICATION &&
+			 image->output_count >= 2)) &&
+		string_inside(image, image->algorithm) &&
+		inside(image, image->inputs, image->input_count,
+			   sizeof(ModelInput)) &&
+		image->slot_count <= MODEL_MAX_SLOTS &&
+		image->input_count <= image->slot_count &&
+		inside(image, image->origins, image->slot_count, sizeof(uint32)) &&
+		inside(image, image->steps, image->step_count, sizeof(ModelStep)) &&
+		image->output_count >= 1 &&
+		inside(image, image->outputs, image->output_count, sizeof(uint32)) &&
+		slots_inside(image->scores, image->output_count, image->slot_count) &&
+		slots_inside(image->score, 1, image->slot_count) &&
+		image->raw_count >= 1 &&
+		slots_inside(image->raw, image->raw_count, image->slot_count) &&
+		(image->choice == MODEL_NONE || image->choice < image->slot_count);
+}
+
+static const char *
+check_parts(const ModelImage *image)
+{
+	const uint32 *origins = MODEL_AT(image, uint32, image->origins);
+	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
+	const uint32 *outputs = MODEL_AT(image, uint32, image->outputs);
+	uint32		slots = image->input_count;
+
+	for (uint32 i = 0; i < image->input_count; i++)
+		if (!check_input(image, &model_inputs(image)[i]))
+			return "an input is not sound";
+	for (uint32 i = 0; i < image->slot_count; i++)
+		if (origins[i] != MODEL_NONE && origins[i] >= image->input_count)
+			return "a slot comes from no input";
+	for (uint32 i = 0; i < image->step_count; i++)
+	{
+		if (steps[i].out != slots || steps[i].count < 1 ||
+			steps[i].count > image->slot_count - slots ||
+			!check_step(image, &steps[i]))
+			return "a step is not sound";
+		slots += steps[i].count;
+	}
+	if (slots != image->slot_count || !check_zero(image))
+		return "a slot is not written";
+	for (uint32 i = 0; i < image->output_count; i++)
+		if (!string_inside(image, outputs[i]))
+			return "an output has no name";
+	return NULL;
 }
 
 /* NULL, or what is wrong with the block. */
 const char *
 model_check_image(const ModelImage *image, size_t size)
 {
-	const double *weights;
-
 	if (size < sizeof(ModelImage) || image->magic != MODEL_MAGIC)
 		return "it is no model";
 	if (image->byte_order != MODEL_BYTE_ORDER)
@@ -93,78 +456,7 @@ model_check_image(const ModelImage *image, size_t size)
 		return "it has another length than it says";
 	if (model_image_checksum(image) != image->checksum)
 		return "its checksum is wrong";
-	if (image->kind != MODEL_LOGISTIC ||
-		!inside(image, image->inputs, image->input_count, sizeof(ModelInput),
-				sizeof(double)) ||
-		!inside(image, image->weights, image->weight_count, sizeof(double),
-				sizeof(double)) || !isfinite(image->intercept))
+	if (!check_header(image))
 		return "its parts do not fit";
-	weights = (const double *) ((const char *) image + image->weights);
-	for (uint32 i = 0; i < image->weight_count; i++)
-		if (!isfinite(weights[i]))
-			return "a weight is not finite";
-	for (uint32 i = 0; i < image->input_count; i++)
-		if (!check_input(image, &model_inputs(image)[i]))
-			return "an input is not sound";
-	return NULL;
-}
-
-/* The index of a category, or -1 for one not seen in training. */
-int
-model_find_category(const ModelImage *image, const ModelInput *input,
-					const char *text, size_t length)
-{
-	const uint32 *categories =
-	(const uint32 *) ((const char *) image + input->categories);
-	int			low = 0;
-	int			high = (int) input->category_count - 1;
-
-	while (low <= high)
-	{
-		int			middle = low + (high - low) / 2;
-		const char *name = model_string(image, categories[middle]);
-		int			order = strncmp(text, name, length);
-
-		if (order == 0 && name[length] != '\0')
-			order = -1;
-		if (order == 0)
-			return middle;
-		if (order < 0)
-			high = middle - 1;
-		else
-			low = middle + 1;
-	}
-	return -1;
-}
-
-/* What one input adds to the linear predictor. */
-static double
-contribution(const ModelImage *image, const ModelInput *input,
-			 const ModelValue *value)
-{
-	const double *weights =
-	(const double *) ((const char *) image + image->weights);
-	int			category;
-
-	if (value->missing)
-		return input->missing_weight < 0 ? 0 : weights[input->missing_weight];
-	if (input->kind == MODEL_NUMERIC)
-		return weights[input->weight] *
-			((value->number - input->mean) / input->scale);
-	category = model_find_category(image, input, value->text, value->length);
-	return category < 0 ? 0 : weights[input->weight + category];
-}
-
-/* The probability of the positive class, for a value an input, in order. */
-double
-model_predict(const ModelImage *image, const ModelValue *values)
-{
-	const ModelInput *inputs = model_inputs(image);
-	double		sum = image->intercept;
-
-	for (uint32 i = 0; i < image->input_count; i++)
-		sum += contribution(image, &inputs[i], &values[i]);
-	if (sum >= 0)
-		return 1 / (1 + exp(-sum));
-	return exp(sum) / (1 + exp(sum));
+	return check_parts(image);
 }

@@ -11,7 +11,7 @@
 #include "core/core.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
-#include "model/image.h"
+#include "model/kernel.h"
 #include "model/logistic.h"
 #include "model/metrics.h"
 #include "utils/portal.h"
@@ -35,6 +35,15 @@ extern void model_pin(ModelEntry *entry, MemoryContext until_reset);
 
 /* ---- value.c: values of columns as values of inputs ---- */
 
+/* A value for one input. */
+typedef struct ModelValue
+{
+	bool		missing;
+	double		number;			/* numeric inputs */
+	const char *text;			/* categories: not NUL-terminated */
+	size_t		length;
+} ModelValue;
+
 /* How a type's values become a number or a text. */
 typedef struct ModelSource
 {
@@ -49,6 +58,8 @@ extern void model_source_init(ModelSource *source, const ModelInput *input,
 							  MemoryContext context);
 extern void model_source_read(ModelSource *source, Datum value, bool isnull,
 							  ModelValue *result);
+extern double model_slot(const ModelImage *image, const ModelInput *input,
+						 const ModelValue *value);
 extern bool model_type_is_numeric(Oid type);
 extern bool model_type_is_text(Oid type);
 
@@ -59,7 +70,7 @@ typedef struct ModelBinding
 	ModelEntry *entry;
 	int			count;
 	ModelSource *sources;		/* one an input */
-	ModelValue *values;
+	double	   *workspace;
 	Datum	   *datums;			/* of a row */
 	bool	   *nulls;
 	int			width;
@@ -119,9 +130,33 @@ extern ModelImage *model_fit_logistic(const TrainingData *data,
 									  const LogisticOptions *options,
 									  int *iterations);
 extern double model_predict_row(const TrainingData *data,
-								const ModelImage *image, ModelValue *values,
+								const ModelImage *image, double *workspace,
 								int64 row);
-extern Jsonb *model_describe_inputs(const ModelImage *image);
+
+/* ---- version.c: versions of models, and what they say of themselves ---- */
+
+/* What a card says besides what the image does; NULL where it says nothing. */
+typedef struct ModelCard
+{
+	const char *model;
+	const char *format;			/* visage, or what it was imported from */
+	Jsonb	   *params;
+	bytea	   *source;			/* SHA-256 of what was imported */
+	const char *query;
+	const char *target;
+	Jsonb	   *columns;
+	Jsonb	   *split;
+	int64		rows;			/* -1: not known */
+	int64		holdout_rows;
+	int64		skipped_rows;
+	int64		iterations;
+	Jsonb	   *metrics;
+} ModelCard;
+
+extern void model_require(const char *model);
+extern void model_lock(const char *model);
+extern int32 model_store_version(const ModelCard *card,
+								 const ModelImage *image);
 
 /* ---- deploy.c ---- */
 

@@ -1,21 +1,25 @@
 -- Room model: versions of models, what they mean by name, and scoring.
 
--- The model card.  A version never changes.
+-- The model card.  A version never changes.  What an import does not know
+-- is NULL.
 CREATE TABLE visage.model_cards (
 	model text COLLATE "C" NOT NULL,
 	version integer NOT NULL,
 	algorithm text NOT NULL,
+	format text NOT NULL,
+	source_sha256 bytea,
 	params jsonb NOT NULL,
-	query text NOT NULL,
-	target text NOT NULL,
-	columns jsonb NOT NULL,
-	split jsonb NOT NULL,
-	rows bigint NOT NULL,
-	holdout_rows bigint NOT NULL,
-	skipped_rows bigint NOT NULL,
+	query text,
+	target text,
+	columns jsonb,
+	split jsonb,
+	rows bigint,
+	holdout_rows bigint,
+	skipped_rows bigint,
 	inputs jsonb NOT NULL,
+	outputs jsonb NOT NULL,
 	metrics jsonb,
-	iterations bigint NOT NULL,
+	iterations bigint,
 	trained_at timestamptz NOT NULL DEFAULT now(),
 	trained_by name NOT NULL DEFAULT session_user,
 	PRIMARY KEY (model, version)
@@ -52,9 +56,9 @@ CREATE VIEW visage.models AS
 	SELECT newest.model, newest.algorithm,
 		champion.version AS champion, challenger.version AS challenger, newest.version AS latest,
 		coalesce(deployed.inputs, newest.inputs) AS inputs,
-		'[{"name": "probability", "type": "number"}]'::jsonb AS outputs
+		coalesce(deployed.outputs, newest.outputs) AS outputs
 	FROM (
-		SELECT DISTINCT ON (model) model, version, algorithm, inputs
+		SELECT DISTINCT ON (model) model, version, algorithm, inputs, outputs
 		FROM visage.model_cards
 		ORDER BY model, version DESC) AS newest
 	LEFT JOIN visage.model_aliases AS champion ON champion.model = newest.model AND champion.alias = 'champion'
@@ -63,8 +67,8 @@ CREATE VIEW visage.models AS
 COMMENT ON VIEW visage.models IS 'Models with their aliases, and the inputs of the champion (of the newest version where there is none) in their order.';
 
 CREATE VIEW visage.model_versions AS
-	SELECT c.model, c.version, c.algorithm, c.params, c.query, c.target, c.columns, c.split,
-		c.rows, c.holdout_rows, c.skipped_rows, c.inputs, c.metrics, c.iterations, c.trained_at, c.trained_by,
+	SELECT c.model, c.version, c.algorithm, c.format, c.params, c.query, c.target, c.columns, c.split,
+		c.rows, c.holdout_rows, c.skipped_rows, c.inputs, c.outputs, c.metrics, c.iterations, c.trained_at, c.trained_by,
 		ARRAY(SELECT a.alias::text FROM visage.model_aliases AS a WHERE a.model = c.model AND a.version = c.version ORDER BY a.alias) AS aliases
 	FROM visage.model_cards AS c;
 COMMENT ON VIEW visage.model_versions IS 'The model card of each version.';
@@ -79,6 +83,21 @@ CREATE FUNCTION visage_train(model text, query text, target text DEFAULT NULL, a
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_train';
 COMMENT ON FUNCTION visage_train(text, text, text, text, jsonb, jsonb, jsonb, text) IS 'Trains a new version of a model on the rows of a query.';
+
+CREATE FUNCTION visage_import_model(model text, data bytea, format text DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_models', 'visage_import_model';
+COMMENT ON FUNCTION visage_import_model(text, bytea, text, jsonb) IS 'Makes a model of another tool a new version; the version''s number.';
+
+CREATE FUNCTION visage_import_model(model text, data text, format text DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_models', 'visage_import_model';
+COMMENT ON FUNCTION visage_import_model(text, text, text, jsonb) IS 'The same for a model that is text.';
+
+CREATE FUNCTION visage_export_model(model text, format text DEFAULT 'visage') RETURNS bytea
+	LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_models', 'visage_export_model';
+COMMENT ON FUNCTION visage_export_model(text, text) IS 'A version of a model as the bytes of a file.';
 
 CREATE FUNCTION visage_deploy(model text, version integer, alias text DEFAULT 'champion') RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE

@@ -44,7 +44,7 @@ typedef struct ScoreCall
 	int32		row_typmod;
 	TupleDesc	tupdesc;
 	ModelSource *sources;		/* positional calls, one an input */
-	ModelValue *values;
+	double	   *workspace;
 } ScoreCall;
 
 static SnapshotMark
@@ -156,8 +156,9 @@ bind_values(ScoreCall *call, const Oid *types, int count)
 	const ModelImage *image = call->entry->image;
 
 	check_count(call, count);
-	call->values = MemoryContextAllocZero(call->context,
-										  sizeof(ModelValue) * Max(count, 1));
+	call->workspace = MemoryContextAllocHuge(call->context,
+											 model_workspace(image, 1) *
+											 sizeof(double));
 	call->sources = MemoryContextAllocZero(call->context,
 										   sizeof(ModelSource) * Max(count, 1));
 	for (int i = 0; i < count; i++)
@@ -168,6 +169,17 @@ bind_values(ScoreCall *call, const Oid *types, int count)
 						  model_string(image, input->name), types[i], i,
 						  call->context);
 	}
+}
+
+/* Scores a value an input. */
+static double
+score_datum(ScoreCall *call, int input, Datum value, bool isnull)
+{
+	const ModelImage *image = call->entry->image;
+	ModelValue	read;
+
+	model_source_read(&call->sources[input], value, isnull, &read);
+	return model_slot(image, &model_inputs(image)[input], &read);
 }
 
 /* Scores values given one by one. */
@@ -185,9 +197,10 @@ score_values(FunctionCallInfo fcinfo, ScoreCall *call)
 		bind_values(call, types, count);
 	}
 	for (int i = 0; i < count; i++)
-		model_source_read(&call->sources[i], fcinfo->args[i + 1].value,
-						  fcinfo->args[i + 1].isnull, &call->values[i]);
-	return model_predict(call->entry->image, call->values);
+		call->workspace[i] = score_datum(call, i, fcinfo->args[i + 1].value,
+										 fcinfo->args[i + 1].isnull);
+	model_run(call->entry->image, call->workspace);
+	return call->workspace[call->entry->image->score];
 }
 
 /* Scores values given as VARIADIC array. */
@@ -216,9 +229,9 @@ score_array(FunctionCallInfo fcinfo, ScoreCall *call)
 		bind_values(call, types, count);
 	}
 	for (int i = 0; i < count; i++)
-		model_source_read(&call->sources[i], datums[i], nulls[i],
-						  &call->values[i]);
-	return model_predict(call->entry->image, call->values);
+		call->workspace[i] = score_datum(call, i, datums[i], nulls[i]);
+	model_run(call->entry->image, call->workspace);
+	return call->workspace[call->entry->image->score];
 }
 
 /*
@@ -290,8 +303,8 @@ visage_score_json(PG_FUNCTION_ARGS)
 	ScoreCall  *call = score_call(fcinfo);
 	Jsonb	   *features = PG_GETARG_JSONB_P(1);
 	const ModelImage *image = call->entry->image;
-	ModelValue *values = palloc0(sizeof(ModelValue) *
-								 Max(image->input_count, 1));
+	double	   *workspace = palloc_extended(model_workspace(image, 1) *
+											sizeof(double), MCXT_ALLOC_HUGE);
 
 	if (!JB_ROOT_IS_OBJECT(features))
 		ereport(ERROR,
@@ -299,6 +312,13 @@ visage_score_json(PG_FUNCTION_ARGS)
 				 errmsg("the features of model \"%s\" must be a JSON object",
 						call->entry->model)));
 	for (uint32 i = 0; i < image->input_count; i++)
-		read_json(features, call->entry, &model_inputs(image)[i], &values[i]);
-	PG_RETURN_FLOAT8(model_predict(image, values));
+	{
+		const ModelInput *input = &model_inputs(image)[i];
+		ModelValue	value;
+
+		read_json(features, call->entry, input, &value);
+		workspace[i] = model_slot(image, input, &value);
+	}
+	model_run(image, workspace);
+	PG_RETURN_FLOAT8(workspace[image->score]);
 }

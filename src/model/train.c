@@ -201,14 +201,14 @@ measure(const TrainingData *data, const ModelImage *image)
 	Scored	   *rows = MemoryContextAllocHuge(CurrentMemoryContext,
 											  Max(data->rows, 1) *
 											  sizeof(Scored));
-	ModelValue *values = palloc0(sizeof(ModelValue) *
-								 Max(data->column_count, 1));
+	double	   *workspace = palloc_extended(model_workspace(image, 1) *
+											sizeof(double), MCXT_ALLOC_HUGE);
 	int64		count = 0;
 
 	for (int64 i = 0; i < data->rows; i++)
 		if (data->held_out[i])
 		{
-			rows[count].score = model_predict_row(data, image, values, i);
+			rows[count].score = model_predict_row(data, image, workspace, i);
 			rows[count++].label = data->labels[i];
 		}
 	return count == 0 ? NULL : model_metrics_json(rows, count);
@@ -225,48 +225,20 @@ count_trained(const TrainingData *data)
 	return count;
 }
 
-/* Writes the version: its image and its card.  The caller is the owner. */
-static int32
-store_version(const Training *training, const TrainingData *data,
-			  const ModelImage *image, int iterations, Jsonb *metrics)
+/* What the version's card says. */
+static ModelCard
+describe(const Training *training, const TrainingData *data, int iterations,
+		 Jsonb *metrics)
 {
-	bytea	   *bytes = palloc(VARHDRSZ + image->size);
 	int64		trained = count_trained(data);
-	CoreArgs	args = {0};
+	ModelCard	card = {.model = training->model,.format = "visage",
+		.params = training->params,.query = training->options.query,
+		.target = training->options.target,.columns = training->columns,
+		.split = training->split,.rows = trained,
+		.holdout_rows = data->rows - trained,.skipped_rows = data->skipped,
+	.iterations = iterations,.metrics = metrics};
 
-	SET_VARSIZE(bytes, VARHDRSZ + image->size);
-	memcpy(VARDATA(bytes), image, image->size);
-	core_arg_text(&args, training->model);
-	core_execute("SELECT pg_advisory_xact_lock("
-				 "'visage.model_cards'::regclass::oid::int, hashtext($1))",
-				 &args, SPI_OK_SELECT);
-	core_arg_text(&args, training->algorithm);
-	core_arg_jsonb(&args, training->params);
-	core_arg_text(&args, training->options.query);
-	core_arg_text(&args, training->options.target);
-	core_arg_jsonb(&args, training->columns);
-	core_arg_jsonb(&args, training->split);
-	core_arg_int8(&args, trained);
-	core_arg_int8(&args, data->rows - trained);
-	core_arg_int8(&args, data->skipped);
-	core_arg_jsonb(&args, model_describe_inputs(image));
-	core_arg_jsonb(&args, metrics);
-	core_arg_int8(&args, iterations);
-	core_arg(&args, BYTEAOID, PointerGetDatum(bytes), false);
-	core_arg_int8(&args, image->checksum);
-	return (int32) core_query_int8("WITH card AS ("
-								   " INSERT INTO visage.model_cards (model, version,"
-								   " algorithm, params, query, target, columns, split, rows,"
-								   " holdout_rows, skipped_rows, inputs, metrics, iterations)"
-								   " SELECT $1, coalesce(max(version), 0) + 1, $2, $3, $4, $5,"
-								   " $6, $7, $8, $9, $10, $11, $12, $13"
-								   " FROM visage.model_cards WHERE model = $1"
-								   " RETURNING version),"
-								   " image AS ("
-								   " INSERT INTO visage.model_images (model, version, image,"
-								   " checksum) SELECT $1, version, $14, $15 FROM card)"
-								   " SELECT version::bigint FROM card",
-								   &args, 0);
+	return card;
 }
 
 PG_FUNCTION_INFO_V1(visage_train);
@@ -278,6 +250,7 @@ visage_train(PG_FUNCTION_ARGS)
 	TrainingData *data;
 	ModelImage *image;
 	Jsonb	   *metrics;
+	ModelCard	card;
 	CoreIdentity caller;
 	TupleDesc	tupdesc;
 	Datum		values[5];
@@ -291,10 +264,12 @@ visage_train(PG_FUNCTION_ARGS)
 	data = model_read_data(&training.options);
 	image = model_fit_logistic(data, &training.logistic, &iterations);
 	metrics = measure(data, image);
+	card = describe(&training, data, iterations, metrics);
 
 	core_spi_begin();
 	core_become_owner(&caller);
-	version = store_version(&training, data, image, iterations, metrics);
+	model_lock(training.model);
+	version = model_store_version(&card, image);
 	if (training.deploy == DEPLOY_ALWAYS)
 		model_deploy(training.model, version, "champion");
 	core_become_caller(&caller);

@@ -81,7 +81,7 @@ read_number(const ModelSource *source, Datum value)
 	}
 }
 
-/* The value of an input; what is not finite counts as missing. */
+/* The value of an input. */
 void
 model_source_read(ModelSource *source, Datum value, bool isnull,
 				  ModelValue *result)
@@ -92,7 +92,7 @@ model_source_read(ModelSource *source, Datum value, bool isnull,
 	if (!source->as_text)
 	{
 		result->number = read_number(source, value);
-		result->missing = !isfinite(result->number);
+		result->missing = isnan(result->number);
 		return;
 	}
 	if (source->type == TEXTOID || source->type == VARCHAROID)
@@ -106,4 +106,77 @@ model_source_read(ModelSource *source, Datum value, bool isnull,
 	result->text = source->type == UNKNOWNOID ? DatumGetCString(value) :
 		OutputFunctionCall(&source->output, value);
 	result->length = strlen(result->text);
+}
+
+/* The code of a category, or what the slot gets for one not listed. */
+static double
+find_category(const ModelImage *image, const ModelInput *input,
+			  const ModelValue *value)
+{
+	const ModelCategory *categories = MODEL_AT(image, ModelCategory,
+											   input->categories);
+	uint32		low = 0;
+	uint32		high = input->category_count;
+
+	while (low < high)
+	{
+		uint32		middle = low + (high - low) / 2;
+		const char *name = model_string(image, categories[middle].text);
+		int			order = strncmp(value->text, name, value->length);
+
+		if (order == 0 && name[value->length] != '\0')
+			order = -1;
+		if (order == 0)
+			return categories[middle].code;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	if (input->flags & MODEL_REFUSE_UNSEEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("feature \"%s\" has a category that the model does "
+						"not know", model_string(image, input->name)),
+				 errdetail("It is \"%s\".",
+						   pnstrdup(value->text, value->length))));
+	return input->unseen;
+}
+
+/* What the slot of an input gets for a missing value. */
+static double
+missing_slot(const ModelImage *image, const ModelInput *input)
+{
+	if (input->flags & MODEL_REFUSE_MISSING)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("feature \"%s\" must not be null",
+						model_string(image, input->name)),
+				 errhint("The model does not take missing values.")));
+	return input->missing;
+}
+
+/* The slot of an input for a value. */
+double
+model_slot(const ModelImage *image, const ModelInput *input,
+		   const ModelValue *value)
+{
+	double		number = value->number;
+
+	if (value->missing)
+		return missing_slot(image, input);
+	if (input->kind == MODEL_CATEGORY)
+		return find_category(image, input, value);
+	if (isnan(number) || number == input->marker ||
+		(isinf(number) && (input->flags & MODEL_INFINITE_IS_MISSING)))
+		return missing_slot(image, input);
+	switch (input->cast)
+	{
+		case MODEL_FLOAT32:
+			return (float) number;
+		case MODEL_INTEGER:
+			return trunc(number);
+		default:
+			return number;
+	}
 }

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * export.c
+ *		visage_export_model: a version as the bytes of a file.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "model/model.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(visage_export_model);
+
+/* The image that a reference means, in the caller's context. */
+static bytea *
+find_image(const char *reference, MemoryContext context)
+{
+	char	   *model = pstrdup(reference);
+	char	   *at = strchr(model, '@');
+	const char *part = at ? at + 1 : "champion";
+	CoreArgs	args = {0};
+	bool		isnull;
+	Datum		image;
+
+	if (at != NULL)
+		*at = '\0';
+	model_require(model);
+	core_arg_text(&args, model);
+	core_arg_text(&args, part);
+	if (core_execute("SELECT i.image FROM visage.model_images AS i"
+					 " WHERE i.model = $1 AND (i.version::text = $2 OR EXISTS ("
+					 " SELECT FROM visage.model_aliases AS a"
+					 " WHERE a.model = $1 AND a.alias = $2"
+					 " AND a.version = i.version))", &args,
+					 SPI_OK_SELECT) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("model \"%s\" has no version or alias \"%s\"", model,
+						part),
+				 errhint("See visage.model_versions, and visage_deploy.")));
+	image = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						  &isnull);
+	MemoryContextSwitchTo(context);
+	return DatumGetByteaPCopy(image);
+}
+
+Datum
+visage_export_model(PG_FUNCTION_ARGS)
+{
+	char	   *reference = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *format = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	MemoryContext context = CurrentMemoryContext;
+	CoreIdentity caller;
+	bytea	   *image;
+
+	if (strcmp(format, "visage") != 0)
+		core_not_supported(psprintf("exporting a model in format \"%s\"",
+									format), "Use format => 'visage'.");
+	core_spi_begin();
+	core_become_owner(&caller);
+	image = find_image(reference, context);
+	core_become_caller(&caller);
+	core_spi_end();
+	PG_RETURN_BYTEA_P(image);
+}

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * kernel.h
+ *		Running an image: one row, or a block of rows at a time.
+ *
+ * The caller provides the workspace, an array of model_workspace(image,
+ * rows) doubles with rows 1 or MODEL_BLOCK.  Slot s of row r is
+ * workspace[s * rows + r]: the caller fills in the inputs' slots and reads
+ * the results from others.  Both ways give the same bits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef VISAGE_KERNEL_H
+#define VISAGE_KERNEL_H
+
+#include "model/image.h"
+
+/* Rows of a block; one bit each in a 64-bit mask. */
+#define MODEL_BLOCK 64
+
+extern size_t model_workspace(const ModelImage *image, int rows);
+extern void model_run(const ModelImage *image, double *workspace);
+extern void model_run_block(const ModelImage *image, double *workspace);
+
+extern double model_term(const ModelImage *image, const ModelTerm *term,
+						 double x);
+
+/* ---- walk.c, block.c: the trees of a step ---- */
+
+extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
+						   const double *slots, double *out,
+						   uint32 *leaves);
+extern void model_walk_block(const ModelImage *image, const ModelTrees *trees,
+							 const double *slots, double *out,
+							 uint32 *leaves);
+extern bool model_test_holds(const uint32 *words, const ModelNode *node,
+							 double x);
+
+#endif							/* VISAGE_KERNEL_H */
