@@ -14,6 +14,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 
 import psycopg
@@ -34,16 +36,32 @@ def wait_until(condition, what, seconds=30):
         time.sleep(0.01)
 
 
-class Double:
-    """The double of the Socrata API, as a process."""
+SHARED = os.environ.get("VISAGE_SHARED") or os.path.join(SOURCE, "..", "shared")
 
-    def __init__(self, *arguments):
+
+def recorded(system):
+    """The directory with recorded answers of a system, or None: they may not
+    be copied into the sources, or are too big for them."""
+    path = os.path.join(SHARED, "data", "api", system)
+    return path if os.path.isdir(path) else None
+
+
+def no_recording(system):
+    """What a skipped test says."""
+    return "no recorded answers of %s: set VISAGE_SHARED to the directory that has data/api/%s" % (system, system)
+
+
+class Double:
+    """A double of an outside system, test/servers/<system>.py, as a process."""
+
+    def __init__(self, *arguments, system="socrata"):
         self.directory = tempfile.TemporaryDirectory()
         port = os.path.join(self.directory.name, "port")
+        if system == "socrata":
+            arguments = ("--register", os.path.join(EXAMPLE, "register_2023-03-10.csv.gz"),
+                         "--soda2017", os.path.join(EXAMPLE, "soda_2017-12-11.json"), *arguments)
         self.process = subprocess.Popen([
-            sys.executable, "-B", os.path.join(SOURCE, "test", "servers", "socrata.py"), "--port-file", port,
-            "--register", os.path.join(EXAMPLE, "register_2023-03-10.csv.gz"),
-            "--soda2017", os.path.join(EXAMPLE, "soda_2017-12-11.json"), *arguments])
+            sys.executable, "-B", os.path.join(SOURCE, "test", "servers", system + ".py"), "--port-file", port, *map(str, arguments)])
         wait_until(lambda: os.path.exists(port) or self.process.poll() is not None, "the double's port")
         with open(port, encoding="ascii") as file:
             self.port = int(file.read())
@@ -58,16 +76,39 @@ class Double:
         self.directory.cleanup()
 
     def control(self, **command):
-        """Steer it, see the head of socrata.py."""
+        """Steer it, see the head of double.py."""
         urllib.request.urlopen(self.url + "/_control", json.dumps(command).encode()).close()
 
     def fault(self, kind, **more):
         self.control(fault={"kind": kind, **more})
 
+    def state(self):
+        with urllib.request.urlopen(self.url + "/_control") as answer:
+            return json.load(answer)
+
     def requests(self):
         """What it was asked for since the last fault was set."""
-        with urllib.request.urlopen(self.url + "/_control") as answer:
-            return json.load(answer)["requests"]
+        return self.state()["requests"]
+
+    def data(self, stream):
+        """All that the system holds of a stream now."""
+        with urllib.request.urlopen(self.url + "/_data?" + urllib.parse.urlencode({"stream": stream})) as answer:
+            return json.load(answer)
+
+    def ask(self, path, body=None, headers=None, method=None):
+        """(status, headers, bytes) of one request of a test's own; a body that
+        is a dict or list goes out as JSON."""
+        headers = dict(headers or {})
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
 
 
 class Database:

@@ -15,36 +15,22 @@ Serves two data sets, both the San Francisco register of business locations:
 --rows repeats the register's rows with new keys until there are that many.
 README.md says which behaviour rests on what evidence.
 
-A test steers it by POST /_control with a JSON object:
-
-	{"load": "2021-01-01"}	serve the register as of this load
-	{"fault": {"kind": K, "times": N, "after": M}}	after M more requests, the
-		next N go wrong (without "times": all); K is a status as in "404",
-		or html, cut, drip, hang, poison, no_key, drop_column, redirect (to
-		"location"), retry_after (429 with the header's value in "value")
-	{"fault": null}		no fault any more
-
-GET /_control gives {"requests": […], "load": …}: what was asked for so far.
-It listens on the loopback interface, writes its port to --port-file when it
-is ready, and ends on SIGTERM.
+double.py says how it is started, steered and made to go wrong; besides, POST
+/_control knows {"load": "2021-01-01"}, to serve the register as of this load,
+and the faults poison and no_key (a record of an otherwise good page is spoiled)
+and drop_column (400).
 """
 
-import argparse
 import bisect
 import csv
 import gzip
 import hashlib
-import http.server
 import json
-import os
 import random
 import re
-import signal
-import socket
-import sys
 import time
-import urllib.parse
 
+import double
 import soql
 
 ID_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"
@@ -255,15 +241,14 @@ class DataSet:
         return result
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """What is served, and what is to go wrong."""
+class Server(double.Server):
+    """What is served."""
 
-    daemon_threads = True
+    name = "Socrata-double"
 
     def __init__(self, options):
-        super().__init__(("127.0.0.1", options.port), Handler)
-        self.gzip, self.loads = not options.no_gzip, options.loads
-        self.fault, self.requests, self.current = None, [], None
+        super().__init__(options.port)
+        self.gzip, self.loads, self.current = not options.no_gzip, options.loads, None
         rows = read_register(options.register)
         self.register = repeat(rows, options.rows) if options.rows else rows
         self.types = {**SYSTEM, **{name: kind for _, name, kind in COLUMNS}}
@@ -276,11 +261,6 @@ class Server(http.server.ThreadingHTTPServer):
             self.sets["g8m3-2017"] = DataSet(rows, {**names, ":id": "row_identifier"}, raw)
         self.load(self.loads[0])
 
-    def handle_error(self, request, address):
-        """A client that went away is no error of the double's."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, address)
-
     def load(self, date):
         """Serve the register as of a load."""
         if date not in self.loads:
@@ -289,189 +269,92 @@ class Server(http.server.ThreadingHTTPServer):
             self.sets["g8m3-pdis"] = DataSet(register_at(self.register, self.loads, date), self.types)
             self.current = date
 
-    def control(self, command):
-        if "load" in command:
-            self.load(command["load"])
-        if "fault" in command:
-            self.fault = dict(command["fault"]) if command["fault"] else None
-            self.requests = []
+    def command(self, name, value):
+        if name != "load":
+            raise ValueError("unknown command %s" % name)
+        self.load(value)
 
-    def next_fault(self):
-        """The fault of this request, or None."""
-        fault = self.fault
-        if not fault:
-            return None
-        if fault.get("after", 0) > 0:
-            fault["after"] -= 1
-            return None
-        if "times" in fault:
-            fault["times"] -= 1
-            if fault["times"] <= 0:
-                self.fault = None
-        return fault
+    def state(self):
+        return {"load": self.current}
 
+    def data(self, stream):
+        return self.sets[stream or "g8m3-pdis"].rows
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """One request."""
+    def move(self, request):
+        """Touch a row, so that it comes last in the order of :updated_at."""
+        data = self.sets["g8m3-pdis"]
+        rows = list(data.rows)
+        chosen = self.faults.random.randrange(len(rows))
+        stamp = "%sT09:%02d:%02d.000Z" % (self.current, self.faults.seen // 60 % 60, self.faults.seen % 60)
+        rows[chosen] = {**rows[chosen], ":updated_at": stamp, ":version": "rv-" + row_id(rows[chosen][":id"] + stamp)[4:]}
+        self.sets["g8m3-pdis"] = DataSet(rows, data.columns)
 
-    protocol_version = "HTTP/1.1"
-    server_version = "Socrata-double"
+    def error(self, status, message, code=None, **data):
+        codes = {404: "dataset.missing", 403: "permission_denied", 429: "too_many_requests"}
+        return self.headed(double.Answer(status, {"code": code or codes.get(status, "internal"), "error": True, "message": message, "data": data}))
 
-    def setup(self):
-        super().setup()
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def headed(self, answer):
+        answer.headers.append(("X-Socrata-RequestId", "%032x" % random.getrandbits(128)))
+        return answer
 
-    def log_message(self, format, *args):  # noqa: A002
-        pass
-
-    def send(self, status, body, headers=(), content_type="application/json;charset=utf-8"):
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("X-Socrata-RequestId", "%032x" % random.getrandbits(128))
-        for name, value in headers:
-            self.send_header(name, value)
-        if status == 304:
-            self.end_headers()
-            return
-        if self.server.gzip and len(body) > 1000 and "gzip" in self.headers.get("Accept-Encoding", ""):
-            body = gzip.compress(body, 1)
-            self.send_header("Content-Encoding", "gzip")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n")
-
-    def error(self, status, code, message, **data):
-        self.send(status, json.dumps({"code": code, "error": True, "message": message, "data": data}).encode())
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path != "/_control":
-            self.error(405, "method_not_allowed", "This double only reads")
-            return
-        try:
-            self.server.control(json.loads(body))
-            self.send(200, b"{}")
-        except (ValueError, KeyError) as error:
-            self.error(400, "control", str(error))
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        url = urllib.parse.urlsplit(self.path)
-        if url.path == "/_control":
-            self.send(200, json.dumps({"requests": self.server.requests, "load": self.server.current}).encode())
-            return
-        self.server.requests.append({"path": self.path, "headers": dict(self.headers)})
-        fault = self.server.next_fault()
-        if fault and self.go_wrong(fault):
-            return
-        parameters = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
-        match = re.fullmatch(r"/resource/([a-z0-9]{4}-[a-z0-9]{4})\.json", url.path)
-        metadata = re.fullmatch(r"/api/views/([a-z0-9]{4}-[a-z0-9]{4})\.json", url.path)
-        data = self.server.sets.get((match or metadata).group(1)) if match or metadata else None
+    def answer(self, request):
+        match = re.fullmatch(r"/resource/([a-z0-9]{4}-[a-z0-9]{4})\.json", request.path)
+        metadata = re.fullmatch(r"/api/views/([a-z0-9]{4}-[a-z0-9]{4})\.json", request.path)
+        data = self.sets.get((match or metadata).group(1)) if match or metadata else None
+        if request.method not in ("GET", "HEAD"):
+            return self.error(405, "This double only reads", "method_not_allowed")
         if data is None:
-            self.error(404, "dataset.missing", "Not found")
-        elif metadata:
-            self.metadata(metadata.group(1), data)
-        else:
-            self.resource(data, parameters, fault)
+            return self.error(404, "Not found")
+        return self.headed(self.metadata(metadata.group(1), data) if metadata else self.resource(data, request))
 
-    def resource(self, data, parameters, fault):
-        if data.raw is not None and not parameters:
-            self.send(200, data.raw)
-            return
+    def resource(self, data, request):
+        if data.raw is not None and not request.query:
+            return double.Answer(200, data.raw)
         try:
-            if fault and fault["kind"] == "drop_column":
-                soql.Parser("naic_code", {}).column("naic_code")
-            names, texts = data.answer(parameters)
+            names, texts = data.answer(request.query)
         except soql.SoqlError as error:
-            self.error(400, error.code, str(error), **error.data)
-            return
+            return self.error(400, str(error), error.code, **error.data)
         body = ("[" + "\n,".join(texts) + "]\n").encode()
-        if fault:
-            body = self.spoil(fault["kind"], body)
         headers = [("X-SODA2-Fields", json.dumps(names)), ("X-SODA2-Types", json.dumps([data.columns.get(name, "number") for name in names]))]
         if sum(len(value) for _, value in headers) > 4096:
             headers = []
         tag = 'W/"%s"' % hashlib.sha256(body).hexdigest()[:32]
-        headers += [("ETag", tag), ("X-SODA2-Data-Out-Of-Date", "false"), ("Last-Modified", "%s 08:00:00 GMT" % self.server.current)]
-        if self.headers.get("If-None-Match") == tag:
-            self.send(304, b"", headers)
-        elif fault and fault["kind"] in ("cut", "drip"):
-            self.send_slowly(fault["kind"], body)
-        else:
-            self.send(200, body, headers)
+        headers += [("ETag", tag), ("X-SODA2-Data-Out-Of-Date", "false"), ("Last-Modified", "%s 08:00:00 GMT" % self.current)]
+        if request.headers.get("If-None-Match") == tag:
+            return double.Answer(304, b"", headers)
+        return double.Answer(200, body, headers, page=bool(texts))
 
     def metadata(self, name, data):
         columns = [{"fieldName": column, "dataTypeName": kind} for column, kind in data.columns.items() if not column.startswith(":")]
-        self.send(200, json.dumps({"id": name, "name": "Registered Business Locations - San Francisco", "columns": columns,
-                                   "rowsUpdatedAt": int(time.mktime(time.strptime(self.server.current, "%Y-%m-%d")))}).encode())
+        return double.Answer(200, {"id": name, "name": "Registered Business Locations - San Francisco", "columns": columns,
+                                   "rowsUpdatedAt": int(time.mktime(time.strptime(self.current, "%Y-%m-%d")))})
 
-    def go_wrong(self, fault):
-        """Answers with an error; False where the fault spoils a good answer."""
-        kind = fault["kind"]
-        if kind.isdigit():
-            codes = {"404": "dataset.missing", "403": "permission_denied", "429": "too_many_requests"}
-            self.error(int(kind), codes.get(kind, "internal"), fault.get("message", "The double was told so"))
-        elif kind == "retry_after":
-            self.send(429, b"{}", [("Retry-After", fault["value"])])
-        elif kind == "redirect":
-            self.send(301, b"", [("Location", fault["location"] + self.path)])
-        elif kind == "html":
-            self.send(200, b"<html><body>Down for maintenance</body></html>", content_type="text/html")
-        elif kind == "hang":
-            time.sleep(3600)
-        elif kind == "close":
-            self.close_connection = True
-        else:
-            return False
-        return True
+    def replace(self, request, fault):
+        if fault["kind"] == "drop_column":
+            return self.error(400, "Query coordinator error: query.soql.no-such-column; No such column: naic_code", "query.soql.no-such-column",
+                              column="naic_code", query="select naic_code")
+        if fault["kind"] in ("poison", "no_key"):
+            answer = self.answer(request)
+            return double.Answer(answer.status, spoil(fault["kind"], answer.body), answer.headers, answer.content_type)
+        return super().replace(request, fault)
 
-    def spoil(self, kind, body):
-        """A record that cannot be taken in, in an otherwise good page."""
-        if kind == "poison":
-            return body.replace(b'"dba_name":"', b'"dba_name":"\\u0000', 1)
-        if kind == "no_key":
-            return re.sub(rb'"uniqueid":"[^"]*",', b"", body, count=1)
-        return body
 
-    def send_slowly(self, kind, body):
-        """A body that ends in the middle, or comes a byte at a time."""
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json;charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if kind == "cut":
-            self.wfile.write(body[:len(body) // 2])
-        else:
-            for i in range(len(body)):
-                self.wfile.write(body[i:i + 1])
-                time.sleep(0.2)
-        self.close_connection = True
+def spoil(kind, body):
+    """A record that cannot be taken in, in an otherwise good page."""
+    if kind == "poison":
+        return body.replace(b'"dba_name":"', b'"dba_name":"\\u0000', 1)
+    return re.sub(rb'"uniqueid":"[^"]*",', b"", body, count=1)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="A local double of the Socrata open data API.")
+    parser = double.arguments("A local double of the Socrata open data API.")
     parser.add_argument("--register", required=True)
     parser.add_argument("--soda2017")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--port-file")
     parser.add_argument("--loads", type=lambda text: text.split(","), default=["2021-01-01", "2023-03-10"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--no-gzip", action="store_true")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    server = Server(options)
-    if options.port_file:
-        with open(options.port_file + ".new", "w", encoding="ascii") as file:
-            file.write("%d\n" % server.server_address[1])
-        os.rename(options.port_file + ".new", options.port_file)
-    try:
-        server.serve_forever()
-    except (BrokenPipeError, KeyboardInterrupt):
-        sys.exit(0)
+    double.serve(Server(options), options.port_file)
 
 
 if __name__ == "__main__":
