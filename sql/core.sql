@@ -5,8 +5,10 @@ SELECT visage_version() = extversion AS version_agrees FROM pg_extension WHERE e
 CREATE SCHEMA regress_open;
 GRANT CREATE ON SCHEMA regress_open TO PUBLIC;
 DROP EXTENSION visage;
+\set SHOW_CONTEXT never
 CREATE EXTENSION visage SCHEMA regress_open;
 \echo :LAST_ERROR_SQLSTATE
+\set SHOW_CONTEXT errors
 REVOKE CREATE ON SCHEMA regress_open FROM PUBLIC;
 CREATE EXTENSION visage SCHEMA regress_open;
 SELECT regress_open.visage_version() IS NOT NULL AS elsewhere;
