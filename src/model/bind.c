@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "executor/executor.h"
 #include "model/model.h"
 
 /* The attribute of this name, or -1. */
@@ -38,23 +39,33 @@ no_such_column(const ModelEntry *entry, TupleDesc tupdesc, const char *name)
 			 nearest ? errhint("The nearest column is \"%s\".", nearest) : 0));
 }
 
+/* Room to score with the model, whose inputs are not bound yet. */
+ModelBinding *
+model_bind(ModelEntry *entry, MemoryContext context)
+{
+	const ModelImage *image = entry->image;
+	ModelBinding *binding = MemoryContextAllocZero(context,
+												   sizeof(ModelBinding));
+
+	binding->entry = entry;
+	binding->sources = MemoryContextAllocZero(context, sizeof(ModelSource) *
+											  Max(image->input_count, 1));
+	binding->workspace = MemoryContextAllocHuge(context,
+												model_workspace(image, 1) *
+												sizeof(double));
+	return binding;
+}
+
 /* Binds the model to rows of this description, in the given context. */
 ModelBinding *
 model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
 {
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	const ModelImage *image = entry->image;
-	ModelBinding *binding = palloc0(sizeof(ModelBinding));
+	ModelBinding *binding = model_bind(entry, context);
+	int			last = 0;
 
-	binding->entry = entry;
-	binding->count = image->input_count;
-	binding->sources = palloc0(sizeof(ModelSource) * Max(binding->count, 1));
-	binding->workspace = palloc_extended(model_workspace(image, 1) *
-										 sizeof(double), MCXT_ALLOC_HUGE);
-	binding->width = tupdesc->natts;
-	binding->datums = palloc(sizeof(Datum) * Max(tupdesc->natts, 1));
-	binding->nulls = palloc(sizeof(bool) * Max(tupdesc->natts, 1));
-	for (int i = 0; i < binding->count; i++)
+	for (uint32 i = 0; i < image->input_count; i++)
 	{
 		const ModelInput *input = &model_inputs(image)[i];
 		const char *name = model_string(image, input->name);
@@ -65,28 +76,32 @@ model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
 		model_source_init(&binding->sources[i], input, name,
 						  TupleDescAttr(tupdesc, attribute)->atttypid,
 						  attribute, context);
+		last = Max(last, attribute + 1);
 	}
+	binding->columns = last;
+	binding->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(tupdesc),
+											 &TTSOpsHeapTuple);
 	MemoryContextSwitchTo(caller);
 	return binding;
 }
 
-/* Scores a row of the description that the binding was made for. */
-double
-model_score_tuple(ModelBinding *binding, HeapTuple tuple, TupleDesc tupdesc)
+/* Takes the inputs from a row of the description that was bound. */
+void
+model_fill_tuple(ModelBinding *binding, HeapTuple tuple)
 {
 	const ModelImage *image = binding->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	TupleTableSlot *slot = binding->slot;
 
-	heap_deform_tuple(tuple, tupdesc, binding->datums, binding->nulls);
-	for (int i = 0; i < binding->count; i++)
+	ExecStoreHeapTuple(tuple, slot, false);
+	slot_getsomeattrs(slot, binding->columns);
+	for (uint32 i = 0; i < image->input_count; i++)
 	{
 		ModelSource *source = &binding->sources[i];
-		ModelValue	value;
 
-		model_source_read(source, binding->datums[source->position],
-						  binding->nulls[source->position], &value);
-		binding->workspace[i] = model_slot(image, &model_inputs(image)[i],
-										   &value);
+		binding->workspace[i] =
+			model_source_slot(source, image, &inputs[i],
+							  slot->tts_values[source->position],
+							  slot->tts_isnull[source->position]);
 	}
-	model_run(image, binding->workspace);
-	return binding->workspace[image->score];
 }

@@ -384,6 +384,5 @@ model_predict_row(const TrainingData *data, const ModelImage *image,
 		}
 		workspace[i] = model_slot(image, &model_inputs(image)[i], &value);
 	}
-	model_run(image, workspace);
-	return workspace[image->score];
+	return model_run_score(image, workspace);
 }

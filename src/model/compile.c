@@ -154,9 +154,9 @@ pack_terms(Packing *packing, const BuilderStep *step)
 			terms[i].table = append_array(packing, given->table,
 										  given->table_count, sizeof(double));
 		terms[i].table_count = given->table != NULL ? given->table_count : 0;
-		terms[i].coefficient = given->coefficient;
+		terms[i].coefficient = given->coefficient /
+			pow(given->scale, given->exponent);
 		terms[i].center = given->center;
-		terms[i].scale = given->scale;
 		terms[i].missing = given->missing;
 		terms[i].unseen = given->unseen;
 		terms[i].expected = given->expected;
@@ -348,6 +348,32 @@ pack_outputs(Packing *packing)
 						sizeof(uint32));
 }
 
+/* The step that writes a slot, or NULL for an input. */
+static const BuilderStep *
+find_writer(const ModelProgram *program, int slot)
+{
+	for (int i = program->step_count - 1; i >= 0; i--)
+		if (program->steps[i].out <= slot)
+			return &program->steps[i];
+	return NULL;
+}
+
+/* The score, found where it is computed first, and the steps up to there. */
+static void
+place_score(const ModelProgram *program, ModelImage *header)
+{
+	int			slot = program->score;
+	const BuilderStep *writer = find_writer(program, slot);
+
+	while (writer != NULL && writer->step.op == MODEL_MOVE)
+	{
+		slot = writer->step.slots[slot - writer->out];
+		writer = find_writer(program, slot);
+	}
+	header->score = slot;
+	header->score_steps = writer == NULL ? 0 : writer - program->steps + 1;
+}
+
 /* Seals the block and checks it as one from outside. */
 static ModelImage *
 seal(Packing *packing, const ModelImage *header)
@@ -387,7 +413,7 @@ program_compile(ModelProgram *program)
 	header.output_count = program->output_count;
 	header.outputs = pack_outputs(&packing);
 	header.scores = program->scores;
-	header.score = program->score;
+	place_score(program, &header);
 	header.raw = program->raw < 0 ? program->scores : program->raw;
 	header.raw_count = program->raw < 0 ? program->output_count :
 		program->raw_count;

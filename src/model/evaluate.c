@@ -101,14 +101,17 @@ static void
 add_row(Evaluation *evaluation, HeapTuple tuple, TupleDesc tupdesc)
 {
 	ModelBinding *binding = evaluation->binding;
-	double		score = model_score_tuple(binding, tuple, tupdesc);
-	int			position = evaluation->target.position;
-	ModelValue	label;
+	ModelValue	label = {0};
+	double		score;
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, evaluation->target.position + 1,
+									 tupdesc, &isnull);
 
-	if (binding->nulls[position])
+	if (isnull)
 		return;
-	model_source_read(&evaluation->target, binding->datums[position], false,
-					  &label);
+	model_fill_tuple(binding, tuple);
+	score = model_run_score(binding->entry->image, binding->workspace);
+	model_source_read(&evaluation->target, value, false, &label);
 	if (label.missing || (label.number != 0 && label.number != 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -407,6 +407,7 @@ check_header(const ModelImage *image)
 		inside(image, image->outputs, image->output_count, sizeof(uint32)) &&
 		slots_inside(image->scores, image->output_count, image->slot_count) &&
 		slots_inside(image->score, 1, image->slot_count) &&
+		image->score_steps <= image->step_count &&
 		image->raw_count >= 1 &&
 		slots_inside(image->raw, image->raw_count, image->slot_count) &&
 		(image->choice == MODEL_NONE || image->choice < image->slot_count);
@@ -434,6 +435,11 @@ check_parts(const ModelImage *image)
 			return "a step is not sound";
 		slots += steps[i].count;
 	}
+	if (image->score >= image->input_count &&
+		(image->score_steps == 0 ||
+		 image->score >= steps[image->score_steps - 1].out +
+		 steps[image->score_steps - 1].count))
+		return "the score is not computed";
 	if (slots != image->slot_count || !check_zero(image))
 		return "a slot is not written";
 	for (uint32 i = 0; i < image->output_count; i++)

@@ -192,8 +192,7 @@ typedef struct ModelStep
 } ModelStep;
 
 /*
- * A term of a sum.  Without a table: coefficient * ((x - center) / scale),
- * raised to the exponent first if that is not 1.  With one: table[x] for a
+ * A term of a sum.  Without a table: coefficient * (x - center)^exponent.  With one: table[x] for a
  * code below the table's size, else unseen.
  */
 typedef struct ModelTerm
@@ -204,7 +203,6 @@ typedef struct ModelTerm
 	uint32		table_count;
 	double		coefficient;
 	double		center;
-	double		scale;
 	double		missing;		/* the term for NaN */
 	double		unseen;
 	double		expected;		/* mean of the term over the training rows, or
@@ -348,6 +346,8 @@ typedef struct ModelImage
 	uint32		choice;			/* slot of the class's number, or NONE: the
 								 * largest score, the threshold for two */
 	uint32		zero;			/* slot that is always 0, if there are trees */
+	uint32		score_steps;	/* steps that lead to the score */
+	uint32		unused;			/* zero; keeps what follows aligned */
 	double		threshold;		/* score above it: the second of two classes */
 } ModelImage;
 

@@ -538,19 +538,48 @@ run_vector(const Running *run, int rows)
 double
 model_term(const ModelImage *image, const ModelTerm *term, double x)
 {
-	double		scaled;
-	double		power;
+	double		distance = x - term->center;
+	double		power = distance;
 
 	if (isnan(x))
 		return term->missing;
 	if (term->table != 0)
 		return x >= 0 && x < term->table_count ?
 			MODEL_AT(image, double, term->table)[(uint32) x] : term->unseen;
-	scaled = (x - term->center) / term->scale;
-	power = scaled;
 	for (uint32 i = 1; i < term->exponent; i++)
-		power *= scaled;
+		power *= distance;
 	return term->coefficient * power;
+}
+
+/* A row's sum in order, each sum rounded. */
+static inline double
+sum_float32(const Running *run, const ModelTerm *terms, int rows, int r)
+{
+	float		sum = (float) run->step->bias;
+
+	for (uint32 i = 0; i < run->step->data_count; i++)
+		sum += (float) model_term(run->image, &terms[i],
+								  run->slots[(size_t) terms[i].slot * rows + r]);
+	return sum;
+}
+
+/* A row's sum in four strands, which do not wait for one another. */
+static inline double
+sum_float64(const Running *run, const ModelTerm *terms, int rows, int r)
+{
+	double		sums[4] = {run->step->bias, 0, 0, 0};
+
+	for (uint32 i = 0; i < run->step->data_count; i++)
+	{
+		const ModelTerm *term = &terms[i];
+		double		x = run->slots[(size_t) term->slot * rows + r];
+
+		if (term->table == 0 && term->exponent == 1 && !isnan(x))
+			sums[i % 4] += term->coefficient * (x - term->center);
+		else
+			sums[i % 4] += model_term(run->image, term, x);
+	}
+	return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 static inline void
@@ -559,19 +588,8 @@ run_linear(const Running *run, int rows)
 	const ModelTerm *terms = MODEL_AT(run->image, ModelTerm, run->step->data);
 
 	for (int r = 0; r < rows; r++)
-	{
-		double		sum = run->step->bias;
-
-		for (uint32 i = 0; i < run->step->data_count; i++)
-		{
-			double		term =
-			model_term(run->image, &terms[i],
-					   run->slots[(size_t) terms[i].slot * rows + r]);
-
-			sum = run->float32 ? (float) sum + (float) term : sum + term;
-		}
-		run->out[r] = sum;
-	}
+		run->out[r] = run->float32 ? sum_float32(run, terms, rows, r) :
+			sum_float64(run, terms, rows, r);
 }
 
 static inline void
@@ -616,14 +634,14 @@ operand(const Running *run, uint32 first, uint32 broadcast, int rows,
 	return first == MODEL_NONE ? NULL : run->slots + (size_t) first * rows;
 }
 
-static pg_attribute_always_inline void
-run_steps(const ModelImage *image, double *slots, int rows)
+static inline pg_attribute_always_inline void
+run_steps(const ModelImage *image, double *slots, uint32 count, int rows)
 {
 	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
 	Running		run = {.image = image,.slots = slots};
 
 	run.leaves = (uint32 *) (slots + (size_t) image->slot_count * rows);
-	for (uint32 i = 0; i < image->step_count; i++)
+	for (uint32 i = 0; i < count; i++)
 	{
 		run.step = &steps[i];
 		run.float32 = (steps[i].flags & MODEL_IN_FLOAT32) != 0;
@@ -642,11 +660,25 @@ run_steps(const ModelImage *image, double *slots, int rows)
 void
 model_run(const ModelImage *image, double *workspace)
 {
-	run_steps(image, workspace, 1);
+	run_steps(image, workspace, image->step_count, 1);
+}
+
+/* Runs only the steps that visage_score needs. */
+double
+model_run_score(const ModelImage *image, double *workspace)
+{
+	run_steps(image, workspace, image->score_steps, 1);
+	return workspace[image->score];
 }
 
 void
 model_run_block(const ModelImage *image, double *workspace)
 {
-	run_steps(image, workspace, MODEL_BLOCK);
+	run_steps(image, workspace, image->step_count, MODEL_BLOCK);
+}
+
+void
+model_run_block_scores(const ModelImage *image, double *workspace)
+{
+	run_steps(image, workspace, image->score_steps, MODEL_BLOCK);
 }

@@ -20,7 +20,10 @@
 
 extern size_t model_workspace(const ModelImage *image, int rows);
 extern void model_run(const ModelImage *image, double *workspace);
+extern double model_run_score(const ModelImage *image, double *workspace);
 extern void model_run_block(const ModelImage *image, double *workspace);
+extern void model_run_block_scores(const ModelImage *image,
+								   double *workspace);
 
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);

@@ -44,13 +44,43 @@ typedef struct ModelValue
 	size_t		length;
 } ModelValue;
 
-/* How a type's values become a number or a text. */
+/* How a type's values are read; the numeric ones come first. */
+typedef enum ModelReader
+{
+	READ_FLOAT8,
+	READ_FLOAT4,
+	READ_INT2,
+	READ_INT4,
+	READ_INT8,
+	READ_NUMERIC,
+	READ_BOOL,
+	READ_LITERAL,				/* untyped */
+	READ_TEXT,
+	READ_BPCHAR,
+	READ_DATE,
+	READ_ENUM,
+	READ_OUTPUT					/* by the type's output function */
+} ModelReader;
+
+/* Slots of enum labels that were looked up, by the label's OID. */
+#define MODEL_KNOWN_ENUMS 64
+
+typedef struct ModelKnownEnum
+{
+	Oid			label;
+	double		slot;
+} ModelKnownEnum;
+
+/* How values of a column or argument become a number or a text. */
 typedef struct ModelSource
 {
 	int			position;		/* attribute or argument, from 0 */
-	Oid			type;
+	ModelReader reader;
 	bool		as_text;		/* for a category, else a number */
-	FmgrInfo	output;			/* of types that have no shorter way */
+	bool		plain;			/* the slot is the number, NaN if missing */
+	ModelKnownEnum *known;		/* or NULL */
+	FmgrInfo	output;
+	char		buffer[64];		/* a category's text */
 } ModelSource;
 
 extern void model_source_init(ModelSource *source, const ModelInput *input,
@@ -58,6 +88,9 @@ extern void model_source_init(ModelSource *source, const ModelInput *input,
 							  MemoryContext context);
 extern void model_source_read(ModelSource *source, Datum value, bool isnull,
 							  ModelValue *result);
+extern double model_source_slot(ModelSource *source, const ModelImage *image,
+								const ModelInput *input, Datum value,
+								bool isnull);
 extern double model_slot(const ModelImage *image, const ModelInput *input,
 						 const ModelValue *value);
 extern bool model_type_is_numeric(Oid type);
@@ -65,21 +98,31 @@ extern bool model_type_is_text(Oid type);
 
 /* ---- bind.c: inputs found among columns ---- */
 
+/* A model, where its inputs come from, and room to score a row. */
 typedef struct ModelBinding
 {
 	ModelEntry *entry;
-	int			count;
 	ModelSource *sources;		/* one an input */
-	double	   *workspace;
-	Datum	   *datums;			/* of a row */
-	bool	   *nulls;
-	int			width;
+	double	   *workspace;		/* see kernel.h */
+	TupleTableSlot *slot;		/* takes rows apart, */
+	int			columns;		/* up to the last column needed */
 } ModelBinding;
 
+extern ModelBinding *model_bind(ModelEntry *entry, MemoryContext context);
 extern ModelBinding *model_bind_row(ModelEntry *entry, TupleDesc tupdesc,
 									MemoryContext context);
-extern double model_score_tuple(ModelBinding *binding, HeapTuple tuple,
-								TupleDesc tupdesc);
+extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);
+
+/* ---- call.c: what a call of a scoring function means ---- */
+
+/* The arguments' values in the workspace; NULL where the answer is NULL. */
+extern ModelBinding *model_call(FunctionCallInfo fcinfo);
+extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
+
+/* ---- score.c ---- */
+
+extern text *model_prediction(const ModelImage *image,
+							  const double *workspace);
 
 /* ---- data.c: a query's rows as columns for training ---- */
 

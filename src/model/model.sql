@@ -119,6 +119,26 @@ CREATE FUNCTION visage_score_json(model text, features jsonb) RETURNS float8
 	AS 'MODULE_PATHNAME', 'visage_score_json';
 COMMENT ON FUNCTION visage_score_json(text, jsonb) IS 'The score of an object with a member for each of the model''s inputs.';
 
+CREATE FUNCTION visage_scores(model text, VARIADIC features "any") RETURNS float8[]
+	LANGUAGE C STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_scores';
+COMMENT ON FUNCTION visage_scores(text, "any") IS 'The score of each class, or each named output, of a row, or of values in the order of the model''s inputs.';
+
+CREATE FUNCTION visage_scores_json(model text, features jsonb) RETURNS float8[]
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_scores_json';
+COMMENT ON FUNCTION visage_scores_json(text, jsonb) IS 'The score of each class, or each named output, of an object with a member for each of the model''s inputs.';
+
+CREATE FUNCTION visage_predict(model text, VARIADIC features "any") RETURNS text
+	LANGUAGE C STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_predict';
+COMMENT ON FUNCTION visage_predict(text, "any") IS 'The class, or the value of a regression, of a row, or of values in the order of the model''s inputs.';
+
+CREATE FUNCTION visage_predict_json(model text, features jsonb) RETURNS text
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_predict_json';
+COMMENT ON FUNCTION visage_predict_json(text, jsonb) IS 'The class, or the value of a regression, of an object with a member for each of the model''s inputs.';
+
 CREATE FUNCTION visage_evaluate(model text, query text, target text) RETURNS jsonb
 	LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_evaluate';

@@ -11,7 +11,10 @@
 
 #include "catalog/pg_type.h"
 #include "model/model.h"
+#include "common/shortest_dec.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 
@@ -30,6 +33,40 @@ model_type_is_text(Oid type)
 		type == NAMEOID || get_typtype(type) == TYPTYPE_ENUM;
 }
 
+/* How values of a base type are read. */
+static ModelReader
+choose_reader(Oid type)
+{
+	switch (type)
+	{
+		case FLOAT8OID:
+			return READ_FLOAT8;
+		case FLOAT4OID:
+			return READ_FLOAT4;
+		case INT2OID:
+			return READ_INT2;
+		case INT4OID:
+			return READ_INT4;
+		case INT8OID:
+			return READ_INT8;
+		case BOOLOID:
+			return READ_BOOL;
+		case NUMERICOID:
+			return READ_NUMERIC;
+		case UNKNOWNOID:
+			return READ_LITERAL;
+		case TEXTOID:
+		case VARCHAROID:
+			return READ_TEXT;
+		case BPCHAROID:
+			return READ_BPCHAR;
+		case DATEOID:
+			return READ_DATE;
+		default:
+			return get_typtype(type) == TYPTYPE_ENUM ? READ_ENUM : READ_OUTPUT;
+	}
+}
+
 /* Prepares the reading of an input from a column or argument of this type. */
 void
 model_source_init(ModelSource *source, const ModelInput *input,
@@ -41,43 +78,138 @@ model_source_init(ModelSource *source, const ModelInput *input,
 	bool		is_varlena;
 
 	source->position = position;
-	source->type = base;
+	source->reader = choose_reader(base);
 	source->as_text = input->kind == MODEL_CATEGORY;
+	source->known = NULL;
+	source->plain = input->kind == MODEL_NUMERIC &&
+		input->cast == MODEL_FLOAT64 && input->flags == 0 &&
+		isnan(input->missing) && isnan(input->marker);
 	if (base != UNKNOWNOID && !source->as_text &&
 		!model_type_is_numeric(base))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("feature \"%s\" must be a number", name),
 				 errdetail("Its value has type %s.", format_type_be(type))));
-	if (base == UNKNOWNOID)
+	if (source->reader == READ_ENUM)
+		source->known = MemoryContextAllocZero(context, sizeof(ModelKnownEnum) *
+											   MODEL_KNOWN_ENUMS);
+	if (source->reader != READ_OUTPUT && source->reader != READ_ENUM)
 		return;
 	getTypeOutputInfo(base, &output, &is_varlena);
 	fmgr_info_cxt(output, &source->output, context);
 }
 
-/* A number of any numeric type. */
+/* A number of any numeric type, or an untyped literal. */
 static double
 read_number(const ModelSource *source, Datum value)
 {
-	switch (source->type)
+	switch (source->reader)
 	{
-		case INT2OID:
+		case READ_INT2:
 			return DatumGetInt16(value);
-		case INT4OID:
+		case READ_INT4:
 			return DatumGetInt32(value);
-		case INT8OID:
+		case READ_INT8:
 			return (double) DatumGetInt64(value);
-		case FLOAT4OID:
+		case READ_FLOAT4:
 			return DatumGetFloat4(value);
-		case FLOAT8OID:
+		case READ_FLOAT8:
 			return DatumGetFloat8(value);
-		case BOOLOID:
+		case READ_BOOL:
 			return DatumGetBool(value) ? 1 : 0;
-		case NUMERICOID:
+		case READ_NUMERIC:
 			return DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
 													  value));
-		default:				/* an untyped literal */
+		default:
 			return DatumGetFloat8(DirectFunctionCall1(float8in, value));
+	}
+}
+
+static void
+set_text(ModelValue *result, const char *text)
+{
+	result->text = text;
+	result->length = strlen(text);
+}
+
+/* A varlena string without its last blanks, where its type ignores them. */
+static void
+set_varlena(ModelValue *result, Datum value, bool ignore_blanks)
+{
+	text	   *string = DatumGetTextPP(value);
+
+	result->text = VARDATA_ANY(string);
+	result->length = VARSIZE_ANY_EXHDR(string);
+	while (ignore_blanks && result->length > 0 &&
+		   result->text[result->length - 1] == ' ')
+		result->length--;
+}
+
+/* A number as a category: integers without a point, others in full. */
+static void
+set_number(ModelSource *source, ModelValue *result, Datum value)
+{
+	double		number;
+
+	if (source->reader == READ_INT8)
+	{
+		snprintf(source->buffer, sizeof(source->buffer), INT64_FORMAT,
+				 DatumGetInt64(value));
+		set_text(result, source->buffer);
+		return;
+	}
+	number = read_number(source, value);
+	result->missing = isnan(number);
+	if (fabs(number) < 1e15 && number == floor(number))
+		snprintf(source->buffer, sizeof(source->buffer), "%.0f", number);
+	else if (source->reader == READ_FLOAT4)
+		float_to_shortest_decimal_buf((float) number, source->buffer);
+	else
+		double_to_shortest_decimal_buf(number, source->buffer);
+	set_text(result, source->buffer);
+}
+
+/* A date as its ISO form, whatever DateStyle is. */
+static void
+set_date(ModelSource *source, ModelValue *result, DateADT date)
+{
+	struct pg_tm tm;
+
+	if (DATE_NOT_FINITE(date))
+	{
+		set_text(result, DATE_IS_NOBEGIN(date) ? "-infinity" : "infinity");
+		return;
+	}
+	j2date(date + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+	EncodeDateOnly(&tm, USE_ISO_DATES, source->buffer);
+	set_text(result, source->buffer);
+}
+
+/* A value of any type as a category. */
+static void
+read_text(ModelSource *source, Datum value, ModelValue *result)
+{
+	switch (source->reader)
+	{
+		case READ_TEXT:
+		case READ_BPCHAR:
+			set_varlena(result, value, source->reader == READ_BPCHAR);
+			break;
+		case READ_LITERAL:
+			set_text(result, DatumGetCString(value));
+			break;
+		case READ_BOOL:
+			set_text(result, DatumGetBool(value) ? "true" : "false");
+			break;
+		case READ_DATE:
+			set_date(source, result, DatumGetDateADT(value));
+			break;
+		case READ_ENUM:
+		case READ_OUTPUT:
+			set_text(result, OutputFunctionCall(&source->output, value));
+			break;
+		default:
+			set_number(source, result, value);
 	}
 }
 
@@ -89,29 +221,21 @@ model_source_read(ModelSource *source, Datum value, bool isnull,
 	result->missing = isnull;
 	if (isnull)
 		return;
-	if (!source->as_text)
+	if (source->as_text)
 	{
-		result->number = read_number(source, value);
-		result->missing = isnan(result->number);
+		read_text(source, value, result);
 		return;
 	}
-	if (source->type == TEXTOID || source->type == VARCHAROID)
-	{
-		text	   *string = DatumGetTextPP(value);
-
-		result->text = VARDATA_ANY(string);
-		result->length = VARSIZE_ANY_EXHDR(string);
-		return;
-	}
-	result->text = source->type == UNKNOWNOID ? DatumGetCString(value) :
-		OutputFunctionCall(&source->output, value);
-	result->length = strlen(result->text);
+	result->number = read_number(source, value);
+	result->missing = isnan(result->number);
 }
 
-/* The code of a category, or what the slot gets for one not listed. */
-static double
+/* ---- slots ---- */
+
+/* The category of this text, or NULL. */
+static const ModelCategory *
 find_category(const ModelImage *image, const ModelInput *input,
-			  const ModelValue *value)
+			  const char *text, size_t length)
 {
 	const ModelCategory *categories = MODEL_AT(image, ModelCategory,
 											   input->categories);
@@ -122,17 +246,55 @@ find_category(const ModelImage *image, const ModelInput *input,
 	{
 		uint32		middle = low + (high - low) / 2;
 		const char *name = model_string(image, categories[middle].text);
-		int			order = strncmp(value->text, name, value->length);
+		int			order = strncmp(text, name, length);
 
-		if (order == 0 && name[value->length] != '\0')
+		if (order == 0 && name[length] != '\0')
 			order = -1;
 		if (order == 0)
-			return categories[middle].code;
+			return &categories[middle];
 		if (order < 0)
 			high = middle;
 		else
 			low = middle + 1;
 	}
+	return NULL;
+}
+
+/*
+ * The category of a value that tools write in another way: Python's True
+ * and False, and numbers of columns that were floats there.
+ */
+static const ModelCategory *
+find_spelling(const ModelImage *image, const ModelInput *input,
+			  const ModelSource *source, const ModelValue *value)
+{
+	char		spelling[64];
+
+	if (source == NULL || value->length + 3 > sizeof(spelling))
+		return NULL;
+	memcpy(spelling, value->text, value->length);
+	spelling[value->length] = '\0';
+	if (source->reader == READ_BOOL)
+		spelling[0] = pg_ascii_toupper((unsigned char) spelling[0]);
+	else if (source->reader <= READ_NUMERIC && strchr(spelling, '.') == NULL)
+		strcat(spelling, ".0");
+	else
+		return NULL;
+	return find_category(image, input, spelling, strlen(spelling));
+}
+
+/* What the slot gets for a category. */
+static double
+category_slot(const ModelImage *image, const ModelInput *input,
+			  const ModelSource *source, const ModelValue *value)
+{
+	const ModelCategory *category = find_category(image, input, value->text,
+												  value->length);
+
+	if (category == NULL)
+		category = find_spelling(image, input, source, value);
+	if (category != NULL)
+		return category->code;
 	if (input->flags & MODEL_REFUSE_UNSEEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -156,17 +318,10 @@ missing_slot(const ModelImage *image, const ModelInput *input)
 	return input->missing;
 }
 
-/* The slot of an input for a value. */
-double
-model_slot(const ModelImage *image, const ModelInput *input,
-		   const ModelValue *value)
+/* What the slot of an input gets for a number. */
+static double
+number_slot(const ModelImage *image, const ModelInput *input, double number)
 {
-	double		number = value->number;
-
-	if (value->missing)
-		return missing_slot(image, input);
-	if (input->kind == MODEL_CATEGORY)
-		return find_category(image, input, value);
 	if (isnan(number) || number == input->marker ||
 		(isinf(number) && (input->flags & MODEL_INFINITE_IS_MISSING)))
 		return missing_slot(image, input);
@@ -179,4 +334,57 @@ model_slot(const ModelImage *image, const ModelInput *input,
 		default:
 			return number;
 	}
+}
+
+/* The slot of an input for a value that was read. */
+double
+model_slot(const ModelImage *image, const ModelInput *input,
+		   const ModelValue *value)
+{
+	if (value->missing)
+		return missing_slot(image, input);
+	if (input->kind == MODEL_CATEGORY)
+		return category_slot(image, input, NULL, value);
+	return number_slot(image, input, value->number);
+}
+
+/* The slot of a category; those of enum labels are remembered. */
+static double
+read_category(ModelSource *source, const ModelImage *image,
+			  const ModelInput *input, Datum value)
+{
+	ModelKnownEnum *known = NULL;
+	ModelValue	read = {0};
+	double		slot;
+
+	if (source->known != NULL)
+	{
+		known = &source->known[DatumGetObjectId(value) % MODEL_KNOWN_ENUMS];
+		if (known->label == DatumGetObjectId(value))
+			return known->slot;
+	}
+	read_text(source, value, &read);
+	if (read.missing)
+		return missing_slot(image, input);
+	slot = category_slot(image, input, source, &read);
+	if (known != NULL)
+	{
+		known->label = DatumGetObjectId(value);
+		known->slot = slot;
+	}
+	return slot;
+}
+
+/* The slot of an input for a column's or argument's value. */
+double
+model_source_slot(ModelSource *source, const ModelImage *image,
+				  const ModelInput *input, Datum value, bool isnull)
+{
+	if (source->plain && source->reader == READ_FLOAT8)
+		return isnull ? NAN : DatumGetFloat8(value);
+	if (isnull)
+		return missing_slot(image, input);
+	if (source->as_text)
+		return read_category(source, image, input, value);
+	return number_slot(image, input, read_number(source, value));
 }

@@ -1,0 +1,319 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *		What a call of a scoring function means, and its values.
+ *
+ * Which version and which columns are meant is worked out at the first row
+ * and kept with the call's function info.  It is worked out again when the
+ * model's name changes from row to row, or when the call runs under another
+ * snapshot than before, as in a PL/pgSQL loop.  After that nothing is
+ * allocated per row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "model/model.h"
+#include "utils/array.h"
+#include "utils/arrayaccess.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+/* What tells one view of the database from another. */
+typedef struct SnapshotMark
+{
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		xcnt;
+	CommandId	curcid;
+	uint64		completed;
+} SnapshotMark;
+
+/* Kept in fn_extra, in a context of its own that a rebinding resets. */
+typedef struct ScoreCall
+{
+	MemoryContext context;
+	SnapshotMark mark;
+	char	   *reference;
+	size_t		reference_length;
+	ModelEntry *entry;
+	ModelBinding *binding;
+	bool		by_row;
+	Oid			row_type;
+	int32		row_typmod;
+	Oid			array_type;		/* element of a VARIADIC array */
+} ScoreCall;
+
+static SnapshotMark
+current_mark(void)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	SnapshotMark mark;
+
+	memset(&mark, 0, sizeof(mark));
+	mark.xmin = snapshot->xmin;
+	mark.xmax = snapshot->xmax;
+	mark.xcnt = snapshot->xcnt;
+	mark.curcid = snapshot->curcid;
+	mark.completed = snapshot->snapXactCompletionCount;
+	return mark;
+}
+
+/* Does the kept call still mean this reference, as seen now? */
+static bool
+is_current(const ScoreCall *call, const char *reference, size_t length)
+{
+	SnapshotMark mark = current_mark();
+
+	return call->entry != NULL && call->reference_length == length &&
+		memcmp(call->reference, reference, length) == 0 &&
+		memcmp(&call->mark, &mark, sizeof(mark)) == 0;
+}
+
+/* The call's state with the model that the first argument names. */
+static ScoreCall *
+score_call(FunctionCallInfo fcinfo)
+{
+	text	   *argument = PG_GETARG_TEXT_PP(0);
+	const char *reference = VARDATA_ANY(argument);
+	size_t		length = VARSIZE_ANY_EXHDR(argument);
+	ScoreCall  *call = fcinfo->flinfo->fn_extra;
+	MemoryContext context;
+
+	if (call == NULL)
+	{
+		call = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
+									  sizeof(ScoreCall));
+		call->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt,
+											  "visage score",
+											  ALLOCSET_SMALL_SIZES);
+		fcinfo->flinfo->fn_extra = call;
+	}
+	if (is_current(call, reference, length))
+		return call;
+	context = call->context;
+	memset(call, 0, sizeof(*call));
+	call->context = context;
+	MemoryContextReset(context);
+	call->mark = current_mark();
+	call->reference = MemoryContextAlloc(context, length + 1);
+	memcpy(call->reference, reference, length);
+	call->reference_length = length;
+	call->entry = model_find(reference, length);
+	model_pin(call->entry, context);
+	return call;
+}
+
+/* Binds the columns of rows of this type. */
+static void
+bind_row(ScoreCall *call, Oid type, int32 typmod)
+{
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc_copy(type, typmod);
+
+	call->binding = model_bind_row(call->entry, tupdesc, call->context);
+	FreeTupleDesc(tupdesc);
+	call->row_type = type;
+	call->row_typmod = typmod;
+}
+
+/* Takes the values of a row, whose columns are found by name. */
+static void
+fill_row(ScoreCall *call, HeapTupleHeader header)
+{
+	Oid			type = HeapTupleHeaderGetTypeId(header);
+	int32		typmod = HeapTupleHeaderGetTypMod(header);
+	HeapTupleData tuple;
+
+	if (call->binding == NULL || call->row_type != type ||
+		call->row_typmod != typmod)
+		bind_row(call, type, typmod);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	model_fill_tuple(call->binding, &tuple);
+}
+
+/* ERROR unless there are as many values as the model has inputs. */
+static void
+check_count(const ScoreCall *call, int count)
+{
+	if (count != call->entry->image->input_count)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("model \"%s\" takes %u values, not %d",
+						call->entry->model, call->entry->image->input_count,
+						count),
+				 errhint("Give the values in the order of visage.models, or "
+						 "a whole row.")));
+}
+
+/* Prepares the reading of a value in the model's order. */
+static void
+bind_value(ScoreCall *call, int i, Oid type)
+{
+	const ModelImage *image = call->entry->image;
+	const ModelInput *input = &model_inputs(image)[i];
+
+	model_source_init(&call->binding->sources[i], input,
+					  model_string(image, input->name), type, i,
+					  call->context);
+}
+
+/* Takes values given one by one. */
+static void
+fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
+{
+	const ModelImage *image = call->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	int			count = PG_NARGS() - 1;
+
+	if (call->binding == NULL)
+	{
+		check_count(call, count);
+		call->binding = model_bind(call->entry, call->context);
+		for (int i = 0; i < count; i++)
+			bind_value(call, i, get_fn_expr_argtype(fcinfo->flinfo, i + 1));
+	}
+	for (int i = 0; i < count; i++)
+		call->binding->workspace[i] =
+			model_source_slot(&call->binding->sources[i], image, &inputs[i],
+							  fcinfo->args[i + 1].value,
+							  fcinfo->args[i + 1].isnull);
+}
+
+/* Takes values given as VARIADIC array. */
+static void
+fill_array(ScoreCall *call, AnyArrayType *array)
+{
+	const ModelImage *image = call->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	Oid			type = AARR_ELEMTYPE(array);
+	int			count = ArrayGetNItems(AARR_NDIM(array), AARR_DIMS(array));
+	int16		length;
+	bool		by_value;
+	char		align;
+	array_iter	iterator;
+
+	check_count(call, count);
+	if (call->binding == NULL || call->array_type != type)
+	{
+		call->binding = model_bind(call->entry, call->context);
+		for (int i = 0; i < count; i++)
+			bind_value(call, i, type);
+		call->array_type = type;
+	}
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	array_iter_setup(&iterator, array);
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+		Datum		value = array_iter_next(&iterator, &isnull, i, length,
+											by_value, align);
+
+		call->binding->workspace[i] =
+			model_source_slot(&call->binding->sources[i], image, &inputs[i],
+							  value, isnull);
+	}
+}
+
+/*
+ * (model, row), (model, value, …) and (model, VARIADIC array): the values
+ * are in the workspace, and nothing has run.  NULL for a NULL model or row.
+ */
+ModelBinding *
+model_call(FunctionCallInfo fcinfo)
+{
+	ScoreCall  *call;
+
+	if (PG_ARGISNULL(0))
+		return NULL;
+	call = score_call(fcinfo);
+	if (get_fn_expr_variadic(fcinfo->flinfo))
+	{
+		if (PG_ARGISNULL(1))
+			return NULL;
+		fill_array(call, PG_GETARG_ANY_ARRAY_P(1));
+		return call->binding;
+	}
+	if (PG_NARGS() == 2 && call->binding == NULL)
+		call->by_row = type_is_rowtype(get_fn_expr_argtype(fcinfo->flinfo, 1));
+	if (!call->by_row)
+		fill_values(fcinfo, call);
+	else if (PG_ARGISNULL(1))
+		return NULL;
+	else
+		fill_row(call, PG_GETARG_HEAPTUPLEHEADER(1));
+	return call->binding;
+}
+
+/* ---- objects ---- */
+
+/* The slot of an input as a JSON object has it. */
+static double
+read_member(Jsonb *features, const ModelEntry *entry, const ModelInput *input)
+{
+	const char *name = model_string(entry->image, input->name);
+	JsonbValue	buffer;
+	JsonbValue *found = getKeyJsonValueFromContainer(&features->root, name,
+													 strlen(name), &buffer);
+	ModelSource source = {.reader = READ_NUMERIC};
+	Datum		value = (Datum) 0;
+
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the object has no member \"%s\", which model \"%s\" "
+						"needs", name, entry->model),
+				 errhint("Give null for a missing value.")));
+	source.as_text = input->kind == MODEL_CATEGORY;
+	switch (found->type)
+	{
+		case jbvNull:
+			break;
+		case jbvBool:
+			source.reader = READ_BOOL;
+			value = BoolGetDatum(found->val.boolean);
+			break;
+		case jbvNumeric:
+			value = NumericGetDatum(found->val.numeric);
+			break;
+		case jbvString:
+			source.reader = READ_LITERAL;
+			value = CStringGetDatum(pnstrdup(found->val.string.val,
+											 found->val.string.len));
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("member \"%s\" must be a number, text, boolean "
+							"or null", name)));
+	}
+	return model_source_slot(&source, entry->image, input, value,
+							 found->type == jbvNull);
+}
+
+/* (model, object), for drivers: one signature. */
+ModelBinding *
+model_call_json(FunctionCallInfo fcinfo)
+{
+	ScoreCall  *call = score_call(fcinfo);
+	Jsonb	   *features = PG_GETARG_JSONB_P(1);
+	const ModelImage *image = call->entry->image;
+
+	if (!JB_ROOT_IS_OBJECT(features))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the features of model \"%s\" must be a JSON object",
+						call->entry->model)));
+	if (call->binding == NULL)
+		call->binding = model_bind(call->entry, call->context);
+	for (uint32 i = 0; i < image->input_count; i++)
+		call->binding->workspace[i] = read_member(features, call->entry,
+												  &model_inputs(image)[i]);
+	return call->binding;
+}
