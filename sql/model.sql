@@ -27,6 +27,24 @@ FROM visage_train('numbers', 'SELECT amount, age, label FROM regress_model.order
 SELECT visage_drop_model('numbers', keep_data => false);
 SELECT visage_score('regress', 5::numeric, 30::smallint, 'gold'::varchar, 1) = visage_score('regress', 5::real, 30::bigint, 'gold'::name, true) AS types;
 SELECT visage_score('regress', r) = visage_score('regress', 5, 30, 'gold', true) AS by_name FROM (SELECT true AS active, 'gold' AS plan, 'extra' AS other, 30 AS age, 5 AS amount) AS r;
+-- All scores and the class, in each form.
+SELECT count(*), bool_and(visage_scores('regress', o) = ARRAY[1 - s, s]) AS scores, bool_and(visage_predict('regress', o) = (s > 0.5)::text) AS class,
+	bool_and(visage_scores('regress', o.amount, o.age, o.plan, o.active) = visage_scores_json('regress', to_jsonb(o))) AS scores_json,
+	bool_and(visage_predict('regress', o.amount, o.age, o.plan, o.active) = visage_predict_json('regress', to_jsonb(o))) AS class_json
+FROM regress_model.orders AS o, LATERAL visage_score('regress', o) AS s;
+-- A category of any type.
+CREATE TYPE regress_model.plan AS ENUM ('silver', 'gold', 'other');
+SELECT bool_and(visage_score('regress', 5, 30, e, true) = visage_score('regress', 5, 30, e::text, true)) AS enum,
+	bool_and(visage_score('regress', 5, 30, e::text::char(9), true) = visage_score('regress', 5, 30, e::text, true)) AS blanks
+FROM unnest(enum_range(NULL::regress_model.plan)) AS e;
+SELECT version FROM visage_train('kinds', 'SELECT (i % 3)::text AS whole, to_char(date ''2024-02-28'' + i % 3, ''YYYY-MM-DD'') AS day, (i % 2 = 0)::text AS flag, i % 3 + i % 5 > 3 AS label FROM generate_series(1, 200) AS i',
+	algorithm => 'logistic', deploy => 'always');
+SELECT bool_and(visage_score('kinds', i, date '2024-02-28' + i, i = 1) = visage_score('kinds', i::text, to_char(date '2024-02-28' + i, 'YYYY-MM-DD'), (i = 1)::text)) AS typed,
+	bool_and(visage_score('kinds', i::float8, i::numeric, i = 1) = visage_score('kinds', i::text, i::text, (i = 1)::text)) AS numbers,
+	bool_and(visage_score('kinds', 1.5, 1.5::real, 7::bigint) = visage_score('kinds', '1.5', '1.5', '7')) AS fractions
+FROM generate_series(0, 2) AS i;
+SELECT visage_score('kinds', 1, 'infinity'::date, true) IS NOT NULL AS infinite;
+SELECT visage_drop_model('kinds', keep_data => false);
 -- NULL and categories that were not seen are scored; NULL for no row or model.
 SELECT visage_score('regress', NULL::float8, NULL::numeric, NULL::text, NULL::bool) IS NOT NULL AS missing, visage_score('regress', 5, 'NaN'::float8, 'platinum', true) IS NOT NULL AS unseen,
 	visage_score('regress', NULL::regress_model.orders) IS NULL AS no_row, visage_score(NULL, 1) IS NULL AS no_model, visage_score_json('regress', NULL) IS NULL AS no_object;

@@ -88,6 +88,7 @@ struct ModelProgram
 	int			raw_count;
 	int			choice;
 	double		threshold;
+	bool		null_for_nan;
 };
 
 extern void *builder_grow(void *array, int count, int *allocated,

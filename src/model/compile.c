@@ -420,6 +420,7 @@ program_compile(ModelProgram *program)
 	header.choice = slot_or_none(program->choice);
 	header.zero = slot_or_none(program->zero);
 	header.threshold = program->threshold;
+	header.flags = program->null_for_nan ? MODEL_NULL_FOR_NAN : 0;
 	MemoryContextSwitchTo(caller);
 	return seal(&packing, &header);
 }

@@ -320,6 +320,9 @@ typedef struct ModelTrees
 	double		divisor;		/* of the sum, before a base that comes last */
 } ModelTrees;
 
+/* A score that is NaN is no score: SQL's NULL. */
+#define MODEL_NULL_FOR_NAN 1
+
 typedef struct ModelImage
 {
 	uint32		magic;
@@ -347,7 +350,7 @@ typedef struct ModelImage
 								 * largest score, the threshold for two */
 	uint32		zero;			/* slot that is always 0, if there are trees */
 	uint32		score_steps;	/* steps that lead to the score */
-	uint32		unused;			/* zero; keeps what follows aligned */
+	uint32		flags;			/* MODEL_NULL_FOR_NAN */
 	double		threshold;		/* score above it: the second of two classes */
 } ModelImage;
 

@@ -121,8 +121,8 @@ extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
 
 /* ---- score.c ---- */
 
-extern text *model_prediction(const ModelImage *image,
-							  const double *workspace);
+extern text * model_prediction(const ModelImage *image,
+							   const double *workspace);
 
 /* ---- data.c: a query's rows as columns for training ---- */
 

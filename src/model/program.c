@@ -435,6 +435,12 @@ program_set_raw(ModelProgram *program, int slot, int count)
 }
 
 void
+program_set_null_for_nan(ModelProgram *program)
+{
+	program->null_for_nan = true;
+}
+
+void
 program_set_threshold(ModelProgram *program, double threshold)
 {
 	program->threshold = threshold;

@@ -114,7 +114,7 @@ extern int	program_lookup(ModelProgram *program, int a, int count,
 /* ---- linear models ---- */
 
 /*
- * The slot of bias + term + term + …, in this order.  A term is
+ * The slot of bias + term + term + …, in float32 in this order.  A term is
  * coefficient * (((x - center) / scale) ^ exponent), or by code from a table.
  * Begin with PROGRAM_TERM_INIT, whose missing value spreads NaN.
  */
@@ -240,6 +240,9 @@ extern int	program_complement(ModelProgram *program, int slot, bool float32);
 
 /* The scores before the link function, which visage_explain adds up to. */
 extern void program_set_raw(ModelProgram *program, int slot, int count);
+
+/* A score that is NaN is SQL's NULL: models that may give no prediction. */
+extern void program_set_null_for_nan(ModelProgram *program);
 
 /* Of two classes: scores above it are the second; 0.5 if not called. */
 extern void program_set_threshold(ModelProgram *program, double threshold);

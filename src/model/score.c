@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "model/model.h"
@@ -20,6 +22,25 @@ PG_FUNCTION_INFO_V1(visage_scores_json);
 PG_FUNCTION_INFO_V1(visage_predict);
 PG_FUNCTION_INFO_V1(visage_predict_json);
 
+/* Is this score none at all? */
+static bool
+is_null(const ModelImage *image, double score)
+{
+	return (image->flags & MODEL_NULL_FOR_NAN) && isnan(score);
+}
+
+/* The score of a row; NULL where the model has none. */
+static Datum
+one_score(FunctionCallInfo fcinfo, const ModelBinding *binding)
+{
+	const ModelImage *image = binding->entry->image;
+	double		score = model_run_score(image, binding->workspace);
+
+	if (is_null(image, score))
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(score);
+}
+
 Datum
 visage_score(PG_FUNCTION_ARGS)
 {
@@ -27,17 +48,13 @@ visage_score(PG_FUNCTION_ARGS)
 
 	if (binding == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_FLOAT8(model_run_score(binding->entry->image,
-									 binding->workspace));
+	return one_score(fcinfo, binding);
 }
 
 Datum
 visage_score_json(PG_FUNCTION_ARGS)
 {
-	ModelBinding *binding = model_call_json(fcinfo);
-
-	PG_RETURN_FLOAT8(model_run_score(binding->entry->image,
-									 binding->workspace));
+	return one_score(fcinfo, model_call_json(fcinfo));
 }
 
 /* All scores: one a class, or one a named output. */
@@ -45,14 +62,23 @@ static Datum
 all_scores(const ModelBinding *binding)
 {
 	const ModelImage *image = binding->entry->image;
-	Datum	   *scores = palloc(sizeof(Datum) * image->output_count);
+	int			count = image->output_count;
+	int			lower = 1;
+	Datum	   *scores = palloc(sizeof(Datum) * count);
+	bool	   *nulls = palloc(sizeof(bool) * count);
 
 	model_run(image, binding->workspace);
-	for (uint32 i = 0; i < image->output_count; i++)
-		scores[i] = Float8GetDatum(binding->workspace[image->scores + i]);
-	return PointerGetDatum(construct_array(scores, image->output_count,
-										   FLOAT8OID, sizeof(float8),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	for (int i = 0; i < count; i++)
+	{
+		double		score = binding->workspace[image->scores + i];
+
+		nulls[i] = is_null(image, score);
+		scores[i] = Float8GetDatum(score);
+	}
+	return PointerGetDatum(construct_md_array(scores, nulls, 1, &count,
+											  &lower, FLOAT8OID,
+											  sizeof(float8), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
 }
 
 Datum
@@ -79,10 +105,14 @@ model_prediction(const ModelImage *image, const double *workspace)
 	char		number[DOUBLE_SHORTEST_DECIMAL_LEN];
 	uint32		best = 0;
 
+	if (is_null(image, workspace[image->score]))
+		return NULL;
 	if (image->task == MODEL_REGRESSION)
 	{
-		double_to_shortest_decimal_buf(workspace[image->score], number);
-		return cstring_to_text(number);
+		int			length =
+		double_to_shortest_decimal_bufn(workspace[image->score], number);
+
+		return cstring_to_text_with_len(number, length);
 	}
 	if (image->choice != MODEL_NONE)
 	{
