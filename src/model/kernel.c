@@ -634,7 +634,7 @@ operand(const Running *run, uint32 first, uint32 broadcast, int rows,
 	return first == MODEL_NONE ? NULL : run->slots + (size_t) first * rows;
 }
 
-static inline pg_attribute_always_inline void
+static pg_attribute_always_inline void
 run_steps(const ModelImage *image, double *slots, uint32 count, int rows)
 {
 	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
