@@ -16,7 +16,7 @@
 #define PG_MODULE_MAGIC
 #define PG_RE_THROW() abort()
 #define pg_attribute_printf(format, arguments)
-#define pg_attribute_noreturn()
+#define pg_attribute_noreturn() __attribute__((noreturn))
 #define pg_attribute_always_inline
 #define INT64_FORMAT "%ld"
 #define UINT64_FORMAT "%lu"

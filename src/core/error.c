@@ -11,8 +11,8 @@
 #include "utils/guc.h"
 
 /*
- * What the contract names and this release does not do.  The hint says what
- * works today.
+ * What the contract names and this release does not do.  The hint, if not
+ * NULL, says what works today.
  */
 void
 core_not_supported(const char *what, const char *hint)
@@ -20,5 +20,5 @@ core_not_supported(const char *what, const char *hint)
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s is not supported by Visage %s", what, VISAGE_VERSION),
-			 errhint("%s", hint)));
+			 hint != NULL ? errhint("%s", hint) : 0));
 }

@@ -95,6 +95,7 @@ typedef enum ModelOp
 	MODEL_ABS,
 	MODEL_EXP,
 	MODEL_LOG,
+	MODEL_LOG1P,				/* log(1 + a), exact for small a */
 	MODEL_SQRT,
 	MODEL_TANH,
 	MODEL_RELU,

@@ -24,6 +24,8 @@ PG_FUNCTION_INFO_V1(visage_import_model);
 /* In the order in which they are asked whether the bytes are theirs. */
 static const ImportFormat *const formats[] = {
 	&import_visage,
+	&import_xgboost,
+	&import_lightgbm,
 };
 
 /* What a call asks for. */
@@ -79,6 +81,20 @@ import_input_init(const ImportSource *source, int i, const char *name,
 		input->flags |= MODEL_REFUSE_MISSING;
 }
 
+bool
+import_wants_raw(const ImportSource *source)
+{
+	if (source->output == NULL)
+		return false;
+	if (strcmp(source->output, "raw") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unrecognized value \"%s\" of option \"output\"",
+						source->output),
+				 errhint("Use raw for the scores before the link function.")));
+	return true;
+}
+
 void
 import_set_threshold(const ImportSource *source, ModelProgram *program)
 {
@@ -118,11 +134,32 @@ read_choices(ImportSource *source)
 				 errhint("Use error or null.")));
 }
 
+/* Option iterations: how many rounds of boosting count, or 0. */
+static int
+read_iterations(Jsonb *options)
+{
+	char	   *text = core_json_text(options, "iterations");
+	char	   *end;
+	long		iterations;
+
+	if (text == NULL)
+		return 0;
+	iterations = strtol(text, &end, 10);
+	if (end == text || *end != '\0' || iterations < 1 ||
+		iterations > PG_INT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"iterations\" must be a number from 1 to %d",
+						PG_INT32_MAX),
+				 errdetail("It is %s.", text)));
+	return (int) iterations;
+}
+
 static void
 read_options(ImportSource *source)
 {
 	static const char *const known[] = {"feature_names", "rename",
-	"threshold", "missing", "output", NULL};
+	"threshold", "missing", "output", "iterations", NULL};
 	Jsonb	   *options = source->options;
 
 	core_check_keys(options, "options", known);
@@ -137,6 +174,7 @@ read_options(ImportSource *source)
 				 errmsg("option \"rename\" must be an object of a name in "
 						"the model and a column each")));
 	source->output = core_json_text(options, "output");
+	source->iterations = read_iterations(options);
 	read_choices(source);
 }
 
@@ -192,6 +230,7 @@ find_format(const Import *import)
 		core_not_supported(psprintf("model format \"%s\"",
 									import->given_format),
 						   psprintf("Formats are: %s.", format_names()));
+	import_refuse_unknown(source->data, source->size);
 	core_not_supported("the format of these bytes",
 					   psprintf("Formats are: %s.", format_names()));
 	return NULL;

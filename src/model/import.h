@@ -32,6 +32,7 @@ typedef struct ImportSource
 	double		threshold;		/* or NaN */
 	bool		refuse_missing; /* "missing": "error" */
 	char	   *output;			/* or NULL */
+	int			iterations;		/* rounds of boosting that count; 0: all */
 } ImportSource;
 
 typedef struct ImportFormat
@@ -44,6 +45,14 @@ typedef struct ImportFormat
 } ImportFormat;
 
 extern const ImportFormat import_visage;
+extern const ImportFormat import_xgboost;
+extern const ImportFormat import_lightgbm;
+
+/* ---- import_unknown.c ---- */
+
+extern void import_refuse_unknown(const char *data, size_t size);
+
+/* ---- import.c ---- */
 
 /* Raises invalid_parameter_value: "… is damaged", with where as detail. */
 extern void import_damaged(const char *format, const char *where,...)
@@ -60,6 +69,9 @@ extern const char *import_feature_name(const ImportSource *source, int i,
 /* As import_feature_name; also sets the flags that options ask for. */
 extern void import_input_init(const ImportSource *source, int i,
 							  const char *name, ProgramInput *input);
+
+/* Does option output ask for the scores before the link function? */
+extern bool import_wants_raw(const ImportSource *source);
 
 /* Applies options threshold to a program of two classes. */
 extern void import_set_threshold(const ImportSource *source,

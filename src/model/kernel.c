@@ -260,6 +260,8 @@ run_unary(const Running *run, int rows)
 			EACH(IN_PRECISION(exp, x));
 		case MODEL_LOG:
 			EACH(IN_PRECISION(log, x));
+		case MODEL_LOG1P:
+			EACH(IN_PRECISION(log1p, x));
 		case MODEL_SQRT:
 			EACH(sqrt(x));
 		case MODEL_TANH:
