@@ -8,7 +8,7 @@ AS $$
 DECLARE
 	member record;
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA visage, %I TO visage_reader', (
+	EXECUTE format('GRANT USAGE ON SCHEMA visage, visage_models, %I TO visage_reader', (
 		SELECT n.nspname FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
 		WHERE e.extname = 'visage'));
 	-- Views are for readers, tables for engineers; secrets are references.
@@ -20,6 +20,11 @@ BEGIN
 		WHERE e.extname = 'visage' AND c.relkind IN ('r', 'p', 'v')
 	LOOP
 		EXECUTE format('GRANT SELECT ON %s TO %I', member.relation, member.role);
+	END LOOP;
+	FOR member IN
+		SELECT c.oid::regclass AS relation FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'visage_models'::regnamespace AND c.relkind = 'v'
+	LOOP
+		EXECUTE format('GRANT SELECT ON %s TO visage_engineer', member.relation);
 	END LOOP;
 	FOR member IN
 		SELECT p.oid::regprocedure AS routine,

@@ -24,6 +24,7 @@ static int	max_body;
 static int	max_record;
 static int	max_retries;
 static int	max_retry_wait;
+static int	model_cache;
 static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
@@ -149,6 +150,12 @@ define_http_settings(void)
 static void
 define_memory_settings(void)
 {
+	DefineCustomIntVariable("visage.model_cache",
+							"Sets the room for the images of models that "
+							"all sessions share.",
+							"Those used longest ago go first.", &model_cache,
+							1024 * 1024, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.train_memory",
 							"Sets the memory that training may use.", NULL,
 							&train_memory, 256 * 1024, 1024, INT_MAX,

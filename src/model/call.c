@@ -20,24 +20,13 @@
 #include "utils/arrayaccess.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/typcache.h"
-
-/* What tells one view of the database from another. */
-typedef struct SnapshotMark
-{
-	TransactionId xmin;
-	TransactionId xmax;
-	uint32		xcnt;
-	CommandId	curcid;
-	uint64		completed;
-} SnapshotMark;
 
 /* Kept in fn_extra, in a context of its own that a rebinding resets. */
 typedef struct ScoreCall
 {
 	MemoryContext context;
-	SnapshotMark mark;
+	ModelMoment moment;
 	char	   *reference;
 	size_t		reference_length;
 	ModelEntry *entry;
@@ -48,30 +37,13 @@ typedef struct ScoreCall
 	Oid			array_type;		/* element of a VARIADIC array */
 } ScoreCall;
 
-static SnapshotMark
-current_mark(void)
-{
-	Snapshot	snapshot = GetActiveSnapshot();
-	SnapshotMark mark;
-
-	memset(&mark, 0, sizeof(mark));
-	mark.xmin = snapshot->xmin;
-	mark.xmax = snapshot->xmax;
-	mark.xcnt = snapshot->xcnt;
-	mark.curcid = snapshot->curcid;
-	mark.completed = snapshot->snapXactCompletionCount;
-	return mark;
-}
-
 /* Does the kept call still mean this reference, as seen now? */
 static bool
 is_current(const ScoreCall *call, const char *reference, size_t length)
 {
-	SnapshotMark mark = current_mark();
-
 	return call->entry != NULL && call->reference_length == length &&
 		memcmp(call->reference, reference, length) == 0 &&
-		memcmp(&call->mark, &mark, sizeof(mark)) == 0;
+		model_is_current(&call->moment);
 }
 
 /* The call's state with the model that the first argument names. */
@@ -99,7 +71,7 @@ score_call(FunctionCallInfo fcinfo)
 	memset(call, 0, sizeof(*call));
 	call->context = context;
 	MemoryContextReset(context);
-	call->mark = current_mark();
+	model_moment(&call->moment);
 	call->reference = MemoryContextAlloc(context, length + 1);
 	memcpy(call->reference, reference, length);
 	call->reference_length = length;

@@ -14,24 +14,8 @@
 #include "model/kernel.h"
 #include "model/logistic.h"
 #include "model/metrics.h"
+#include "model/store.h"
 #include "utils/portal.h"
-
-/* ---- store.c: images by name ---- */
-
-/* A parsed model, kept by the session; pinned while a query uses it. */
-typedef struct ModelEntry
-{
-	char		model[NAMEDATALEN];
-	int32		version;
-	uint32		checksum;
-	int			pins;
-	uint64		last_used;
-	MemoryContext context;
-	const ModelImage *image;
-} ModelEntry;
-
-extern ModelEntry *model_find(const char *reference, size_t length);
-extern void model_pin(ModelEntry *entry, MemoryContext until_reset);
 
 /* ---- value.c: values of columns as values of inputs ---- */
 

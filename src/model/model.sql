@@ -34,10 +34,13 @@ CREATE TABLE visage.model_images (
 	version integer NOT NULL,
 	image bytea NOT NULL,
 	checksum bigint NOT NULL,
+	image_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
 	CONSTRAINT model_images_pkey PRIMARY KEY (model, version),
 	FOREIGN KEY (model, version) REFERENCES visage.model_cards ON DELETE CASCADE
 );
 COMMENT ON TABLE visage.model_images IS 'What the scorer loads: one block of bytes a version.';
+-- Read slice by slice, so it is not compressed.
+ALTER TABLE visage.model_images ALTER COLUMN image SET STORAGE EXTERNAL;
 SELECT pg_catalog.pg_extension_config_dump('visage.model_images', '');
 
 CREATE TABLE visage.model_aliases (
@@ -51,6 +54,45 @@ CREATE TABLE visage.model_aliases (
 );
 COMMENT ON TABLE visage.model_aliases IS 'Which version champion and challenger are.';
 SELECT pg_catalog.pg_extension_config_dump('visage.model_aliases', '');
+
+-- What sessions keep of these tables, they forget when told of a change;
+-- ALWAYS, so that rows which arrive by replication tell them, too.
+CREATE FUNCTION visage.model_changed() RETURNS trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_model_changed';
+COMMENT ON FUNCTION visage.model_changed() IS 'Tells all sessions that what a model''s name means may have changed.';
+
+CREATE TRIGGER model_changed AFTER INSERT OR UPDATE OR DELETE ON visage.model_aliases
+	FOR EACH ROW EXECUTE FUNCTION visage.model_changed();
+CREATE TRIGGER model_truncated AFTER TRUNCATE ON visage.model_aliases
+	FOR EACH STATEMENT EXECUTE FUNCTION visage.model_changed();
+ALTER TABLE visage.model_aliases ENABLE ALWAYS TRIGGER model_changed, ENABLE ALWAYS TRIGGER model_truncated;
+CREATE TRIGGER model_changed AFTER UPDATE OR DELETE ON visage.model_images
+	FOR EACH ROW EXECUTE FUNCTION visage.model_changed();
+CREATE TRIGGER model_truncated AFTER TRUNCATE ON visage.model_images
+	FOR EACH STATEMENT EXECUTE FUNCTION visage.model_changed();
+ALTER TABLE visage.model_images ENABLE ALWAYS TRIGGER model_changed, ENABLE ALWAYS TRIGGER model_truncated;
+
+-- Each model has a view of its name here, whose privileges are the model's:
+-- who may SELECT from it may score.  The views are not members of the
+-- extension, so pg_dump dumps them with their privileges.
+CREATE SCHEMA visage_models;
+COMMENT ON SCHEMA visage_models IS 'A view for each model; its privileges are those on the model.';
+
+CREATE FUNCTION visage.model_named() RETURNS trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_model_named';
+COMMENT ON FUNCTION visage.model_named() IS 'Makes the view that holds a new model''s privileges, and drops that of a model without versions.';
+CREATE TRIGGER model_named AFTER INSERT OR DELETE ON visage.model_cards
+	FOR EACH ROW EXECUTE FUNCTION visage.model_named();
+ALTER TABLE visage.model_cards ENABLE ALWAYS TRIGGER model_named;
+
+CREATE VIEW visage.model_grants AS
+	SELECT c.relname::text AS model, pg_catalog.pg_get_userbyid(a.grantee) AS role, pg_catalog.pg_get_userbyid(a.grantor) AS granted_by
+	FROM pg_catalog.pg_class AS c
+	CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+	WHERE c.relnamespace = 'visage_models'::pg_catalog.regnamespace AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner;
+COMMENT ON VIEW visage.model_grants IS 'Who may score with which model, besides the owner of the extension.';
 
 CREATE VIEW visage.models AS
 	SELECT newest.model, newest.algorithm,
@@ -109,8 +151,23 @@ CREATE FUNCTION visage_drop_model(name text, keep_data boolean DEFAULT true) RET
 	AS 'MODULE_PATHNAME', 'visage_drop_model';
 COMMENT ON FUNCTION visage_drop_model(text, boolean) IS 'Takes a model out of use; its versions stay unless keep_data is false.';
 
+CREATE FUNCTION visage_grant_model(model text, role regrole) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_grant_model';
+COMMENT ON FUNCTION visage_grant_model(text, regrole) IS 'Lets a role score with a model.';
+
+CREATE FUNCTION visage_revoke_model(model text, role regrole) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_revoke_model';
+COMMENT ON FUNCTION visage_revoke_model(text, regrole) IS 'Takes back what visage_grant_model gave.';
+
+CREATE FUNCTION visage.score_support(internal) RETURNS internal
+	LANGUAGE C IMMUTABLE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_score_support';
+COMMENT ON FUNCTION visage.score_support(internal) IS 'Tells the planner what scoring costs, and which columns of a row it reads.';
+
 CREATE FUNCTION visage_score(model text, VARIADIC features "any") RETURNS float8
-	LANGUAGE C STABLE PARALLEL SAFE
+	LANGUAGE C STABLE PARALLEL SAFE SUPPORT visage.score_support
 	AS 'MODULE_PATHNAME', 'visage_score';
 COMMENT ON FUNCTION visage_score(text, "any") IS 'The score of a row, or of values in the order of the model''s inputs.';
 

@@ -1,199 +1,477 @@
 /*-------------------------------------------------------------------------
  *
  * store.c
- *		Finding a model by name, and keeping it parsed.
+ *		Finding a model by name.
  *
- * Which version a name means is read from the catalog tables under the
- * active snapshot, once a query: so a deploy is seen by the next statement,
- * never within one, is undone by a rollback, and a REPEATABLE READ
- * transaction keeps its version; nothing needs to be invalidated.  The
- * version's image never changes, so a checked copy is kept for the session
- * by model, version and checksum.  Reading is by index, without SPI, and
- * asks for no privilege on the tables: the right to score is the right to
- * execute the function.
+ * Which version a name means is read from the catalog tables, by index,
+ * without SPI and without privileges on them.  What was read is kept, and is
+ * right for a snapshot when nothing has changed between the two; that is
+ * known so:
+ *
+ *	- It was read under the latest snapshot there was, and is used only for
+ *	  snapshots that are not earlier.
+ *	- Each change of the tables, by whatever statement, makes a trigger send a
+ *	  relcache invalidation, which comes with the commit, on standbys with its
+ *	  replay.  They are received before each look-up; model_generation counts
+ *	  them.
+ *	- In a transaction that has changed the tables itself, for an earlier
+ *	  snapshot, and in parallel mode (where all processes must agree), names
+ *	  are looked up under the active snapshot, and the answer is kept for that
+ *	  snapshot only.
+ *
+ * So a deploy is seen by the statements that begin after it, and never within
+ * one; it is undone by a rollback, also to a savepoint; REPEATABLE READ keeps
+ * its version.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
+#include "commands/trigger.h"
 #include "model/model.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
+#include "storage/sinval.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
-#define MAX_ENTRIES 32
+/* How many unused images a session keeps mapped, and names it keeps. */
+#define MAX_IDLE 32
+#define MAX_NAMES 256
 
-/* Columns of visage.model_aliases and visage.model_images, in order. */
-#define ALIAS_MODEL 1
-#define ALIAS_ALIAS 2
-#define ALIAS_VERSION 3
-#define IMAGE_MODEL 1
-#define IMAGE_VERSION 2
-#define IMAGE_IMAGE 3
-#define IMAGE_CHECKSUM 4
+/* How long a file may look unused while it is in use. */
+#define TOUCH_EVERY (60 * USECS_PER_SEC)
 
-static ModelEntry *entries[MAX_ENTRIES];
+/* A reference and what it means; kept by the session. */
+typedef struct KnownName
+{
+	char		text[MODEL_MAX_REFERENCE];	/* key */
+	ModelReference reference;
+	ModelEntry *standing;		/* right until told otherwise */
+	uint64		generation;		/* when standing was read */
+	ModelView	view;
+	ModelEntry *answer;			/* right at its moment */
+	ModelMoment moment;
+	bool		exact;			/* read under the moment's own snapshot */
+} KnownName;
+
+uint64		model_generation = 0;
+uint64		model_undone = 0;
+
+static ModelEntry **entries = NULL;
 static int	entry_count = 0;
+static int	entries_allocated = 0;
 static uint64 use_counter = 0;
+static uint64 tidied = 0;		/* generation of the last tidying */
+static HTAB *names = NULL;
+static Oid	watched = InvalidOid;	/* visage.model_aliases */
+static bool changed_here = false;	/* has this transaction changed them? */
+static List *deleted = NIL;		/* keys of images that it has deleted */
 
-/* A key of text under the "C" collation, which the columns have. */
+/* ---- being told of changes ---- */
+
 static void
-text_key(ScanKey key, AttrNumber column, const char *value)
+relation_changed(Datum arg, Oid relation)
 {
-	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
-						   C_COLLATION_OID, F_TEXTEQ,
-						   CStringGetTextDatum(value));
+	if (relation == watched || relation == InvalidOid)
+		model_generation++;
 }
 
-/* Opens a table of schema visage with its primary key's index. */
-static Relation
-open_catalog(const char *table, Oid *index)
-{
-	Oid			schema = get_namespace_oid("visage", false);
-	Oid			relation = get_relname_relid(table, schema);
-
-	*index = get_relname_relid(psprintf("%s_pkey", table), schema);
-	if (!OidIsValid(relation) || !OidIsValid(*index))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"visage\" is not complete in this "
-						"database")));
-	return table_open(relation, AccessShareLock);
-}
-
-/* The version that an alias of the model names, or 0. */
-static int32
-alias_version(const char *model, const char *alias)
-{
-	Oid			index;
-	Relation	relation = open_catalog("model_aliases", &index);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	int32		version = 0;
-	bool		isnull;
-
-	text_key(&keys[0], ALIAS_MODEL, model);
-	text_key(&keys[1], ALIAS_ALIAS, alias);
-	scan = systable_beginscan(relation, index, true, GetActiveSnapshot(), 2,
-							  keys);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		version = DatumGetInt32(heap_getattr(tuple, ALIAS_VERSION,
-											 RelationGetDescr(relation),
-											 &isnull));
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return version;
-}
-
-/* The kept copy of this image, or NULL. */
-static ModelEntry *
-find_entry(const char *model, int32 version, uint32 checksum)
-{
-	for (int i = 0; i < entry_count; i++)
-		if (entries[i]->version == version &&
-			entries[i]->checksum == checksum &&
-			strcmp(entries[i]->model, model) == 0)
-			return entries[i];
-	return NULL;
-}
-
-/* Makes room: the entry used longest ago that nobody uses now goes. */
+/* The images whose rows are gone need no files. */
 static void
-evict(void)
+remove_deleted(void)
 {
-	int			oldest = -1;
+	ListCell   *cell;
 
-	for (int i = 0; i < entry_count; i++)
-		if (entries[i]->pins == 0 &&
-			(oldest < 0 || entries[i]->last_used < entries[oldest]->last_used))
-			oldest = i;
-	if (oldest < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("one query cannot use more than %d models",
-						MAX_ENTRIES)));
-	MemoryContextDelete(entries[oldest]->context);
-	entries[oldest] = entries[--entry_count];
+	foreach(cell, deleted)
+		model_file_remove(lfirst(cell));
 }
 
-/* Copies an image into the session's memory, once it is found sound. */
-static ModelEntry *
-keep_image(const char *model, int32 version, uint32 checksum, bytea *image)
+static void
+transaction_ends(XactEvent event, void *arg)
 {
-	MemoryContext context;
+	if (!changed_here)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			remove_deleted();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	deleted = NIL;
+	changed_here = false;
+	model_generation++;
+}
+
+static void
+subtransaction_ends(SubXactEvent event, SubTransactionId mine,
+					SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		model_undone++;
+}
+
+/* Once a session, before anything is kept. */
+static void
+start_watching(void)
+{
+	HASHCTL		control = {.keysize = MODEL_MAX_REFERENCE,
+	.entrysize = sizeof(KnownName)};
+
+	if (names != NULL)
+		return;
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	RegisterXactCallback(transaction_ends, NULL);
+	RegisterSubXactCallback(subtransaction_ends, NULL);
+	names = hash_create("visage models", 32, &control,
+						HASH_ELEM | HASH_STRINGS);
+}
+
+/* Remembers a deleted row of visage.model_images until the commit. */
+static void
+remember_deleted(TriggerData *trigger)
+{
+	TupleDesc	tupdesc = RelationGetDescr(trigger->tg_relation);
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	ImageKey   *key = palloc(sizeof(ImageKey));
+
+	*key = model_image_key(trigger->tg_trigtuple, tupdesc);
+	deleted = lappend(deleted, key);
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Row trigger of the tables that look-ups read, also for rows that arrive by
+ * logical replication: all sessions must read again.
+ */
+PG_FUNCTION_INFO_V1(visage_model_changed);
+Datum
+visage_model_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function is for a trigger")));
+	start_watching();
+	watched = model_catalog_relation();
+	CacheInvalidateRelcacheByRelid(watched);
+	changed_here = true;
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
+		RelationGetRelid(trigger->tg_relation) != watched)
+		remember_deleted(trigger);
+	return PointerGetDatum(NULL);
+}
+
+/* ---- entries: what is mapped ---- */
+
+static bool
+same_key(const ImageKey *a, const ImageKey *b)
+{
+	return a->checksum == b->checksum &&
+		memcmp(&a->id, &b->id, UUID_LEN) == 0;
+}
+
+/* Unmaps an entry that nobody has pinned. */
+static void
+drop_entry(int position)
+{
+	ModelEntry *entry = entries[position];
+	HASH_SEQ_STATUS status;
+	KnownName  *name;
+
+	hash_seq_init(&status, names);
+	while ((name = hash_seq_search(&status)) != NULL)
+	{
+		if (name->standing == entry)
+			name->standing = NULL;
+		if (name->answer == entry)
+			name->answer = NULL;
+	}
+	entries[position] = entries[--entry_count];
+	model_file_unmap(entry->image, entry->mapped);
+	pfree(entry);
+}
+
+/*
+ * Unmaps what nobody uses: images whose file is gone, since their model was
+ * dropped or others needed the room, and those beyond MAX_IDLE that were used
+ * longest ago.
+ */
+static void
+tidy(void)
+{
+	int			idle = 0;
+
+	for (int i = entry_count - 1; i >= 0; i--)
+		if (entries[i]->pins == 0)
+		{
+			if (tidied != model_generation &&
+				!model_file_exists(&entries[i]->key))
+				drop_entry(i);
+			else
+				idle++;
+		}
+	tidied = model_generation;
+	while (idle-- > MAX_IDLE)
+	{
+		int			oldest = -1;
+
+		for (int i = 0; i < entry_count; i++)
+			if (entries[i]->pins == 0 &&
+				(oldest < 0 ||
+				 entries[i]->last_used < entries[oldest]->last_used))
+				oldest = i;
+		drop_entry(oldest);
+	}
+}
+
+/* Makes room for one more entry. */
+static void
+reserve_entry(void)
+{
+	int			wanted = Max(16, entries_allocated * 2);
+	Size		size = wanted * sizeof(ModelEntry *);
+
+	if (entry_count < entries_allocated)
+		return;
+	entries = entries == NULL ? MemoryContextAlloc(TopMemoryContext, size) :
+		repalloc(entries, size);
+	entries_allocated = wanted;
+}
+
+/* The row's image, mapped by this session. */
+static ModelEntry *
+map_entry(const ImageRow *row)
+{
 	ModelEntry *entry;
-	Size		size = VARSIZE_ANY_EXHDR(image);
-	ModelImage *copy;
-	const char *problem;
+	const ModelImage *image;
+	size_t		size;
 
-	if (entry_count == MAX_ENTRIES)
-		evict();
-	context = AllocSetContextCreate(CurrentMemoryContext, "visage model",
-									ALLOCSET_SMALL_SIZES);
-	copy = MemoryContextAllocHuge(context, Max(size, sizeof(ModelImage)));
-	memcpy(copy, VARDATA_ANY(image), size);
-	problem = model_check_image(copy, size);
-	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("version %d of model \"%s\" cannot be loaded",
-						version, model),
-				 errdetail("In its image, %s.", problem)));
-	entry = MemoryContextAllocZero(context, sizeof(ModelEntry));
-	strlcpy(entry->model, model, NAMEDATALEN);
-	entry->version = version;
-	entry->checksum = checksum;
-	entry->context = context;
-	entry->image = copy;
-	MemoryContextSetParent(context, TopMemoryContext);
+	for (int i = 0; i < entry_count; i++)
+		if (same_key(&entries[i]->key, &row->key) &&
+			entries[i]->version == row->version &&
+			strcmp(entries[i]->model, row->model) == 0)
+			return entries[i];
+	reserve_entry();
+	image = model_file_map(row, &size);
+	entry = MemoryContextAllocZero(TopMemoryContext, sizeof(ModelEntry));
+	strlcpy(entry->model, row->model, NAMEDATALEN);
+	entry->version = row->version;
+	entry->key = row->key;
+	entry->image = image;
+	entry->mapped = size;
+	entry->touched = GetCurrentStatementStartTimestamp();
 	entries[entry_count++] = entry;
 	return entry;
 }
 
-/* The version's image, from memory or from the table; NULL if there is none. */
-static ModelEntry *
-load_version(const char *model, int32 version)
+/* ---- names ---- */
+
+/* Forgets all names, as they are too many; entries stay. */
+static void
+forget_names(void)
 {
-	Oid			index;
-	Relation	relation = open_catalog("model_images", &index);
-	TupleDesc	tupdesc = RelationGetDescr(relation);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	ModelEntry *entry = NULL;
-	bool		isnull;
+	HASH_SEQ_STATUS status;
+	KnownName  *name;
 
-	text_key(&keys[0], IMAGE_MODEL, model);
-	ScanKeyInit(&keys[1], IMAGE_VERSION, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(version));
-	scan = systable_beginscan(relation, index, true, GetActiveSnapshot(), 2,
-							  keys);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
+	hash_seq_init(&status, names);
+	while ((name = hash_seq_search(&status)) != NULL)
+		hash_search(names, name->text, HASH_REMOVE, NULL);
+}
+
+/* Do values in the order of one version's inputs fit the other? */
+static bool
+same_inputs(const ModelImage *a, const ModelImage *b)
+{
+	if (a->input_count != b->input_count)
+		return false;
+	for (uint32 i = 0; i < a->input_count; i++)
 	{
-		uint32		checksum =
-		(uint32) DatumGetInt64(heap_getattr(tuple, IMAGE_CHECKSUM, tupdesc,
-											&isnull));
+		const ModelInput *one = &model_inputs(a)[i];
+		const ModelInput *other = &model_inputs(b)[i];
 
-		entry = find_entry(model, version, checksum);
-		if (entry == NULL)
-			entry = keep_image(model, version, checksum,
-							   DatumGetByteaPP(heap_getattr(tuple, IMAGE_IMAGE,
-															tupdesc,
-															&isnull)));
+		if (one->kind != other->kind ||
+			strcmp(model_string(a, one->name),
+				   model_string(b, other->name)) != 0)
+			return false;
 	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
+	return true;
+}
+
+/*
+ * The planner has put the columns of a version in place of the row, and the
+ * reference means another one now.  That is the one to use where it takes the
+ * same columns.  Else the version that was planned with is used this once, as
+ * if the statement had begun before the deploy, and is planned again next
+ * time.
+ */
+static ModelEntry *
+settle_planned(const ModelReference *reference, ModelEntry *meant,
+			   Snapshot snapshot)
+{
+	SharedInvalidationMessage message;
+	ImageRow	row;
+	ModelEntry *planned;
+
+	if (!model_read_version(reference->model, reference->planned, snapshot, &row) ||
+		memcmp(&row.key.id, &reference->planned_id, UUID_LEN) != 0)
+		planned = NULL;
+	else
+	{
+		planned = map_entry(&row);
+		if (same_inputs(meant->image, planned->image))
+			return meant;
+	}
+	message.rc.id = SHAREDINVALRELCACHE_ID;
+	message.rc.dbId = MyDatabaseId;
+	message.rc.relId = model_catalog_relation();
+	LocalExecuteInvalidationMessage(&message);
+	if (planned == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("model \"%s\" was replaced while the query was "
+						"planned", reference->model),
+				 errhint("Run the query again.")));
+	return planned;
+}
+
+/* The entry of a row that the reference means. */
+static ModelEntry *
+entry_of_row(const ModelReference *reference, const ImageRow *row,
+			 Snapshot snapshot)
+{
+	ModelEntry *entry = map_entry(row);
+
+	if (reference->planned == 0 ||
+		memcmp(&row->key.id, &reference->planned_id, UUID_LEN) == 0)
+		return entry;
+	return settle_planned(reference, entry, snapshot);
+}
+
+/* Is the snapshot of this view as late as that one, or later? */
+static bool
+is_not_earlier(const ModelView *view, const ModelView *that)
+{
+	if (view->xmax == that->xmax)
+		return view->running <= that->running;
+	return TransactionIdFollows(view->xmax, that->xmax);
+}
+
+/*
+ * Keeps the answer for later snapshots, too, if under the latest there is the
+ * reference means the same row.
+ */
+static void
+keep_standing(KnownName *name, const ImageRow *row, ModelEntry *entry)
+{
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	ModelView	view = model_view(latest);
+	ImageRow	now;
+
+	if (model_same_view(&view, &name->moment.view) ||
+		(model_read_reference(&name->reference, latest, &now) &&
+		 now.version == row->version && same_key(&now.key, &row->key)))
+	{
+		name->standing = entry;
+		name->generation = name->moment.generation;
+		name->view = view;
+	}
+	UnregisterSnapshot(latest);
+}
+
+/* Looks the name up under the active snapshot; NULL for what is not there. */
+static ModelEntry *
+look_up(KnownName *name)
+{
+	ImageRow	row;
+	ModelEntry *entry;
+
+	tidy();
+	name->standing = NULL;
+	watched = model_catalog_relation();
+	if (!model_read_reference(&name->reference, GetActiveSnapshot(), &row))
+		return NULL;
+	entry = entry_of_row(&name->reference, &row, GetActiveSnapshot());
+	if (!changed_here && !IsInParallelMode() && same_key(&entry->key, &row.key))
+		keep_standing(name, &row, entry);
+	return entry;
+}
+
+/* The kept name; NULL where the text can be no reference. */
+static KnownName *
+find_name(const char *text, size_t length)
+{
+	char		key[MODEL_MAX_REFERENCE];
+	ModelReference reference;
+	KnownName  *name;
+	bool		found;
+
+	if (length >= MODEL_MAX_REFERENCE)
+		return NULL;
+	memcpy(key, text, length);
+	key[length] = '\0';
+	name = hash_search(names, key, HASH_FIND, NULL);
+	if (name != NULL)
+		return name;
+	if (!model_parse_reference(key, &reference))
+		return NULL;
+	if (hash_get_num_entries(names) >= MAX_NAMES)
+		forget_names();
+	name = hash_search(names, key, HASH_ENTER, &found);
+	name->reference = reference;
+	name->standing = NULL;
+	name->answer = NULL;
+	return name;
+}
+
+/* What the name means now, NULL for nothing. */
+static ModelEntry *
+current_entry(KnownName *name)
+{
+	ModelMoment now;
+
+	AcceptInvalidationMessages();
+	model_moment(&now);
+	if (name->answer != NULL &&
+		model_same_view(&name->moment.view, &now.view) &&
+		name->moment.undone == now.undone &&
+		(name->moment.generation == now.generation ||
+		 name->moment.statement == now.statement) &&
+		(name->exact || !IsInParallelMode()))
+		return name->answer;
+	name->answer = NULL;
+	name->moment = now;
+	name->exact = false;
+	if (name->standing != NULL && name->generation == now.generation &&
+		!changed_here && !IsInParallelMode() &&
+		is_not_earlier(&now.view, &name->view))
+		name->answer = name->standing;
+	else
+	{
+		name->answer = look_up(name);
+		name->exact = true;
+	}
+	return name->answer;
+}
+
+/* Marks the entry as used, and now and then its file. */
+static ModelEntry *
+use_entry(ModelEntry *entry)
+{
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	entry->last_used = ++use_counter;
+	if (now - entry->touched > TOUCH_EVERY)
+	{
+		entry->touched = now;
+		(void) model_file_touch(&entry->key);
+	}
 	return entry;
 }
 
@@ -203,17 +481,17 @@ no_such_model(const char *model)
 {
 	CoreIdentity caller;
 	uint64		count;
-	char	  **names;
+	char	  **similar;
 	char	   *nearest;
 
 	core_spi_begin();
 	core_become_owner(&caller);
 	count = core_execute("SELECT DISTINCT model FROM visage.model_images"
 						 " ORDER BY model", NULL, SPI_OK_SELECT);
-	names = palloc(sizeof(char *) * (count + 1));
+	similar = palloc(sizeof(char *) * (count + 1));
 	for (uint64 i = 0; i < count; i++)
-		names[i] = core_value_text(i, 1);
-	nearest = core_nearest(model, names, count);
+		similar[i] = core_value_text(i, 1);
+	nearest = core_nearest(model, similar, count);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("model \"%s\" does not exist", model),
@@ -221,39 +499,71 @@ no_such_model(const char *model)
 			 errhint("There is no model of a similar name.")));
 }
 
+/* Raises undefined_object for a reference that means nothing. */
+static void
+no_such_reference(const char *text, size_t length)
+{
+	char	   *model = pnstrdup(text, length);
+	char	   *at = strchr(model, '@');
+	const char *alias = at ? at + 1 : "champion";
+	ImageRow	row;
+
+	if (at != NULL)
+	{
+		at[strcspn(at, ":")] = '\0';
+		*at = '\0';
+	}
+	if (!model_read_version(model, 1, GetActiveSnapshot(), &row))
+		no_such_model(model);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("model \"%s\" has no %s \"%s\"", model,
+					model_is_version(alias) ? "version" : "alias", alias),
+			 errhint("See visage.model_versions, and visage_deploy.")));
+}
+
 /*
- * The model that a reference means: "name" is its champion, "name@3" its
- * version 3, "name@challenger" that alias.
+ * The version that a reference means to the active snapshot.  ERROR where
+ * there is none, or the user has no privilege on the model.
  */
 ModelEntry *
 model_find(const char *reference, size_t length)
 {
-	char	   *model = pnstrdup(reference, length);
-	char	   *at = strchr(model, '@');
-	const char *alias = at ? at + 1 : "champion";
-	int32		version = 0;
-	ModelEntry *entry = NULL;
+	KnownName  *name;
+	ModelEntry *entry;
 
-	if (at != NULL)
-		*at = '\0';
-	if (at != NULL && alias[0] != '\0' && strlen(alias) < 10 &&
-		strspn(alias, "0123456789") == strlen(alias))
-		version = atoi(alias);
-	else
-		version = alias_version(model, alias);
-	if (version > 0 && strlen(model) < NAMEDATALEN)
-		entry = load_version(model, version);
+	start_watching();
+	name = find_name(reference, length);
+	entry = name == NULL ? NULL : current_entry(name);
 	if (entry == NULL)
-	{
-		if (load_version(model, 1) == NULL)
-			no_such_model(model);
+		no_such_reference(reference, length);
+	if (!model_is_granted(entry->model, GetUserId()))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("model \"%s\" has no %s \"%s\"", model,
-						version > 0 ? "version" : "alias", alias),
-				 errhint("See visage.model_versions, and visage_deploy.")));
-	}
-	entry->last_used = ++use_counter;
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for model \"%s\"",
+						entry->model),
+				 errhint("See visage_grant_model.")));
+	return use_entry(entry);
+}
+
+/*
+ * For the planner: the same, but NULL instead of an ERROR about the name, and
+ * only where the next statement's answer would be the same.
+ */
+ModelEntry *
+model_find_quietly(const char *reference, size_t length)
+{
+	KnownName  *name;
+	ModelEntry *entry;
+
+	if (!ActiveSnapshotSet() || IsInParallelMode())
+		return NULL;
+	start_watching();
+	name = find_name(reference, length);
+	entry = name == NULL ? NULL : current_entry(name);
+	if (entry == NULL || (entry != name->standing && !changed_here) ||
+		!model_is_granted(entry->model, GetUserId()))
+		return NULL;
 	return entry;
 }
 

@@ -1,0 +1,257 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.c
+ *		References to models, and the rows that they mean.
+ *
+ * Reads the catalog tables by index, without SPI, and asks for no privilege
+ * on them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "model/model.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* Columns of visage.model_aliases and visage.model_images, in order. */
+#define ALIAS_MODEL 1
+#define ALIAS_ALIAS 2
+#define ALIAS_VERSION 3
+#define IMAGE_MODEL 1
+#define IMAGE_VERSION 2
+#define IMAGE_IMAGE 3
+#define IMAGE_CHECKSUM 4
+#define IMAGE_ID 5
+
+#define FEW_PAGES 4
+
+/* ---- references ---- */
+
+/* Is this the number of a version? */
+bool
+model_is_version(const char *text)
+{
+	return text[0] != '\0' && strlen(text) < 10 &&
+		strspn(text, "0123456789") == strlen(text);
+}
+
+/* Reads the hexadecimal digits of an id. */
+static bool
+parse_id(const char *digits, pg_uuid_t *id)
+{
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		unsigned int byte;
+
+		if (strspn(digits + 2 * i, "0123456789abcdef") < 2 ||
+			sscanf(digits + 2 * i, "%2x", &byte) != 1)
+			return false;
+		id->data[i] = byte;
+	}
+	return true;
+}
+
+/* Splits "model@alias:planned:id"; false where it can be no reference. */
+bool
+model_parse_reference(const char *text, ModelReference *reference)
+{
+	char		copy[MODEL_MAX_REFERENCE];
+	char	   *at;
+	char	   *planned;
+	char	   *id = NULL;
+
+	strlcpy(copy, text, sizeof(copy));
+	memset(reference, 0, sizeof(*reference));
+	at = strchr(copy, '@');
+	planned = at ? strchr(at, ':') : NULL;
+	if (planned != NULL)
+	{
+		*planned++ = '\0';
+		id = strchr(planned, ':');
+		if (id == NULL || strlen(id + 1) != 2 * UUID_LEN)
+			return false;
+		*id++ = '\0';
+		reference->planned = atoi(planned);
+		if (reference->planned <= 0 ||
+			!parse_id(id, &reference->planned_id))
+			return false;
+	}
+	if (at != NULL)
+		*at++ = '\0';
+	else
+		at = "champion";
+	if (strlen(copy) >= NAMEDATALEN || strlen(at) >= NAMEDATALEN)
+		return false;
+	strcpy(reference->model, copy);
+	if (model_is_version(at))
+		reference->version = atoi(at);
+	else
+		strcpy(reference->alias, at);
+	return true;
+}
+
+/*
+ * The reference for a call whose row the planner replaces by columns of this
+ * version; NULL where it is one already or too long.
+ */
+char *
+model_planned_reference(const char *reference, size_t length,
+						const ModelEntry *entry)
+{
+	StringInfoData text;
+
+	if (memchr(reference, ':', length) != NULL)
+		return NULL;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, reference, length);
+	if (memchr(reference, '@', length) == NULL)
+		appendStringInfoString(&text, "@champion");
+	appendStringInfo(&text, ":%d:", entry->version);
+	for (int i = 0; i < UUID_LEN; i++)
+		appendStringInfo(&text, "%02x", entry->key.id.data[i]);
+	return text.len < MODEL_MAX_REFERENCE ? text.data : NULL;
+}
+
+/* ---- rows ---- */
+
+/* The key of a row of visage.model_images. */
+ImageKey
+model_image_key(HeapTuple tuple, TupleDesc tupdesc)
+{
+	ImageKey	key;
+	bool		isnull;
+
+	key.checksum = (uint32) DatumGetInt64(heap_getattr(tuple, IMAGE_CHECKSUM,
+													   tupdesc, &isnull));
+	key.id = *DatumGetUUIDP(heap_getattr(tuple, IMAGE_ID, tupdesc, &isnull));
+	return key;
+}
+
+/* A key of text under the "C" collation, which the columns have. */
+static void
+text_key(ScanKey key, AttrNumber column, const char *value)
+{
+	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(value));
+}
+
+/* Opens a table of schema visage with its primary key's index. */
+static Relation
+open_catalog(const char *table, const char *key, Oid *index)
+{
+	Oid			schema = get_namespace_oid("visage", false);
+	Oid			relation = get_relname_relid(table, schema);
+
+	*index = get_relname_relid(key, schema);
+	if (!OidIsValid(relation) || !OidIsValid(*index))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"visage\" is not complete in this "
+						"database")));
+	return table_open(relation, AccessShareLock);
+}
+
+/* The table whose invalidation tells of every change. */
+Oid
+model_catalog_relation(void)
+{
+	return get_relname_relid("model_aliases",
+							 get_namespace_oid("visage", false));
+}
+
+/*
+ * Is the index worth opening?  In a new session that takes longer than to
+ * look through a few pages.
+ */
+static bool
+is_large(Relation relation)
+{
+	return RelationGetNumberOfBlocks(relation) > FEW_PAGES;
+}
+
+/* The version that an alias of the model names, or 0. */
+static int32
+alias_version(const char *model, const char *alias, Snapshot snapshot)
+{
+	Oid			index;
+	Relation	relation = open_catalog("model_aliases", "model_aliases_pkey",
+										&index);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int32		version = 0;
+	bool		isnull;
+
+	text_key(&keys[0], ALIAS_MODEL, model);
+	text_key(&keys[1], ALIAS_ALIAS, alias);
+	scan = systable_beginscan(relation, index, is_large(relation),
+							  snapshot, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		version = DatumGetInt32(heap_getattr(tuple, ALIAS_VERSION,
+											 RelationGetDescr(relation),
+											 &isnull));
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return version;
+}
+
+/* The version's row; false where there is none.  Its image may be a pointer. */
+bool
+model_read_version(const char *model, int32 version, Snapshot snapshot,
+			 ImageRow *row)
+{
+	Oid			index;
+	Relation	relation = open_catalog("model_images", "model_images_pkey",
+										&index);
+	TupleDesc	tupdesc = RelationGetDescr(relation);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		isnull;
+	bool		found;
+
+	text_key(&keys[0], IMAGE_MODEL, model);
+	ScanKeyInit(&keys[1], IMAGE_VERSION, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(version));
+	scan = systable_beginscan(relation, index, is_large(relation),
+							  snapshot, 2, keys);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		row->model = model;
+		row->version = version;
+		row->key = model_image_key(tuple, tupdesc);
+		row->image = (struct varlena *)
+			DatumGetPointer(datumCopy(heap_getattr(tuple, IMAGE_IMAGE,
+												   tupdesc, &isnull),
+									  false, -1));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/* The row of the version that the reference means under this snapshot. */
+bool
+model_read_reference(const ModelReference *reference, Snapshot snapshot, ImageRow *row)
+{
+	int32		version = reference->version;
+
+	if (reference->alias[0] != '\0')
+		version = alias_version(reference->model, reference->alias, snapshot);
+	return version > 0 &&
+		model_read_version(reference->model, version, snapshot, row);
+}
