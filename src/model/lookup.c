@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
@@ -162,12 +163,39 @@ open_catalog(const char *table, const char *key, Oid *index)
 	return table_open(relation, AccessShareLock);
 }
 
-/* The table whose invalidation tells of every change. */
-Oid
-model_catalog_relation(void)
+/* The tables as they are now. */
+void
+model_read_catalog(ModelCatalog *catalog)
 {
-	return get_relname_relid("model_aliases",
-							 get_namespace_oid("visage", false));
+	Oid			schema = get_namespace_oid("visage", false);
+
+	catalog->aliases = get_relname_relid("model_aliases", schema);
+	catalog->images = get_relname_relid("model_images", schema);
+}
+
+static void
+mark_row(ModelRowMark *mark, Relation relation, HeapTuple tuple)
+{
+	mark->relation = RelationGetRelid(relation);
+	mark->tid = tuple->t_self;
+	mark->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+}
+
+/* Does the snapshot see the very row of this open table? */
+bool
+model_row_is_seen(Relation relation, const ModelRowMark *mark,
+				  Snapshot snapshot)
+{
+	HeapTupleData tuple;
+	Buffer		buffer;
+	bool		same;
+
+	tuple.t_self = mark->tid;
+	if (!heap_fetch(relation, snapshot, &tuple, &buffer, false))
+		return false;
+	same = HeapTupleHeaderGetRawXmin(tuple.t_data) == mark->xmin;
+	ReleaseBuffer(buffer);
+	return same;
 }
 
 /*
@@ -182,7 +210,8 @@ is_large(Relation relation)
 
 /* The version that an alias of the model names, or 0. */
 static int32
-alias_version(const char *model, const char *alias, Snapshot snapshot)
+alias_version(const char *model, const char *alias, Snapshot snapshot,
+			  ModelRowMark *mark)
 {
 	Oid			index;
 	Relation	relation = open_catalog("model_aliases", "model_aliases_pkey",
@@ -199,9 +228,12 @@ alias_version(const char *model, const char *alias, Snapshot snapshot)
 							  snapshot, 2, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
 		version = DatumGetInt32(heap_getattr(tuple, ALIAS_VERSION,
 											 RelationGetDescr(relation),
 											 &isnull));
+		mark_row(mark, relation, tuple);
+	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 	return version;
@@ -231,9 +263,12 @@ model_read_version(const char *model, int32 version, Snapshot snapshot,
 	found = HeapTupleIsValid(tuple);
 	if (found)
 	{
+		mark_row(&row->mark, relation, tuple);
 		row->model = model;
 		row->version = version;
 		row->key = model_image_key(tuple, tupdesc);
+		row->own =
+			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 		row->image = (struct varlena *)
 			DatumGetPointer(datumCopy(heap_getattr(tuple, IMAGE_IMAGE,
 												   tupdesc, &isnull),
@@ -244,14 +279,25 @@ model_read_version(const char *model, int32 version, Snapshot snapshot,
 	return found;
 }
 
-/* The row of the version that the reference means under this snapshot. */
+/*
+ * The row of the version that the reference means under this snapshot; its
+ * mark is that of the alias, where there is one.
+ */
 bool
-model_read_reference(const ModelReference *reference, Snapshot snapshot, ImageRow *row)
+model_read_reference(const ModelReference *reference, Snapshot snapshot,
+					 ImageRow *row)
 {
-	int32		version = reference->version;
+	ModelRowMark mark;
+	int32		version;
 
-	if (reference->alias[0] != '\0')
-		version = alias_version(reference->model, reference->alias, snapshot);
-	return version > 0 &&
-		model_read_version(reference->model, version, snapshot, row);
+	if (reference->alias[0] == '\0')
+		return model_read_version(reference->model, reference->version,
+								  snapshot, row);
+	version = alias_version(reference->model, reference->alias, snapshot,
+							&mark);
+	if (version == 0 || !model_read_version(reference->model, version,
+											snapshot, row))
+		return false;
+	row->mark = mark;
+	return true;
 }

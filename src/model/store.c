@@ -3,30 +3,26 @@
  * store.c
  *		Finding a model by name.
  *
- * Which version a name means is read from the catalog tables, by index,
- * without SPI and without privileges on them.  What was read is kept, and is
- * right for a snapshot when nothing has changed between the two; that is
- * known so:
+ * Which version a name means is told by one row: that of the alias, or that
+ * of the version.  The row that was read is kept with its place in the table,
+ * and what it said is right for any snapshot that sees the very same row;
+ * that takes a quarter of a microsecond to find out, and nothing at all when
+ * the snapshot sees what the last one saw.  So a deploy is seen by the
+ * statements that begin after it, never within one, by all processes of a
+ * parallel plan alike; it is undone by a rollback, also to a savepoint;
+ * REPEATABLE READ keeps its version, on a standby, too; and an answer that is
+ * no longer right is not used.
  *
- *	- It was read under the latest snapshot there was, and is used only for
- *	  snapshots that are not earlier.
- *	- Each change of the tables, by whatever statement, makes a trigger send a
- *	  relcache invalidation, which comes with the commit, on standbys with its
- *	  replay.  They are received before each look-up; model_generation counts
- *	  them.
- *	- In a transaction that has changed the tables itself, for an earlier
- *	  snapshot, and in parallel mode (where all processes must agree), names
- *	  are looked up under the active snapshot, and the answer is kept for that
- *	  snapshot only.
- *
- * So a deploy is seen by the statements that begin after it, and never within
- * one; it is undone by a rollback, also to a savepoint; REPEATABLE READ keeps
- * its version.
+ * Each change of the tables also makes a trigger send a relcache
+ * invalidation, which comes with the commit, on standbys with its replay.  It
+ * has cached plans made again, and tells sessions that a row's place may mean
+ * something else now, and which images they need no longer.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "commands/trigger.h"
 #include "model/model.h"
 #include "storage/sinval.h"
@@ -46,73 +42,84 @@ typedef struct KnownName
 {
 	char		text[MODEL_MAX_REFERENCE];	/* key */
 	ModelReference reference;
-	ModelEntry *standing;		/* right until told otherwise */
-	uint64		generation;		/* when standing was read */
-	ModelView	view;
-	ModelEntry *answer;			/* right at its moment */
-	ModelMoment moment;
-	bool		exact;			/* read under the moment's own snapshot */
+	ModelEntry *entry;			/* NULL where nothing is known */
+	bool		once;			/* for this view only */
+	ModelView	view;			/* to which it was right last */
+	uint64		undone;
+	ModelRowMark mark;			/* to what sees this row it is right */
+	uint64		generation;		/* when the mark was made */
 } KnownName;
 
-uint64		model_generation = 0;
 uint64		model_undone = 0;
 
 static ModelEntry **entries = NULL;
 static int	entry_count = 0;
 static int	entries_allocated = 0;
 static uint64 use_counter = 0;
-static uint64 tidied = 0;		/* generation of the last tidying */
 static HTAB *names = NULL;
-static Oid	watched = InvalidOid;	/* visage.model_aliases */
-static bool changed_here = false;	/* has this transaction changed them? */
-static List *deleted = NIL;		/* keys of images that it has deleted */
+static ModelCatalog watched;
+static uint64 generation = 0;	/* counts what we were told of changes */
+static uint64 tidied = 0;		/* generation of the last tidying */
+static List *deleted = NIL;		/* images that this transaction deleted */
+static List *made = NIL;		/* and files of images that it wrote */
 
 /* ---- being told of changes ---- */
 
 static void
 relation_changed(Datum arg, Oid relation)
 {
-	if (relation == watched || relation == InvalidOid)
-		model_generation++;
+	if (relation == watched.aliases || relation == watched.images ||
+		relation == InvalidOid)
+		generation++;
 }
 
-/* The images whose rows are gone need no files. */
+/* Images whose rows are gone need no files. */
 static void
-remove_deleted(void)
+remove_files(List *keys)
 {
 	ListCell   *cell;
 
-	foreach(cell, deleted)
+	foreach(cell, keys)
 		model_file_remove(lfirst(cell));
 }
 
 static void
 transaction_ends(XactEvent event, void *arg)
 {
-	if (!changed_here)
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
 		return;
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			remove_deleted();
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
-	}
+	if (event == XACT_EVENT_COMMIT)
+		remove_files(deleted);
+	else if (event == XACT_EVENT_ABORT)
+		remove_files(made);
 	deleted = NIL;
-	changed_here = false;
-	model_generation++;
+	made = NIL;
 }
 
+/* A file that is removed though its image is there is made again. */
 static void
 subtransaction_ends(SubXactEvent event, SubTransactionId mine,
 					SubTransactionId parent, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		model_undone++;
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	model_undone++;
+	remove_files(made);
+	made = NIL;
+}
+
+/* Adds a key to a list that lasts as long as the transaction. */
+static List *
+remember(List *keys, ImageKey key)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	ImageKey   *copy = palloc(sizeof(ImageKey));
+
+	*copy = key;
+	keys = lappend(keys, copy);
+	MemoryContextSwitchTo(caller);
+	return keys;
 }
 
 /* Once a session, before anything is kept. */
@@ -131,19 +138,6 @@ start_watching(void)
 						HASH_ELEM | HASH_STRINGS);
 }
 
-/* Remembers a deleted row of visage.model_images until the commit. */
-static void
-remember_deleted(TriggerData *trigger)
-{
-	TupleDesc	tupdesc = RelationGetDescr(trigger->tg_relation);
-	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
-	ImageKey   *key = palloc(sizeof(ImageKey));
-
-	*key = model_image_key(trigger->tg_trigtuple, tupdesc);
-	deleted = lappend(deleted, key);
-	MemoryContextSwitchTo(caller);
-}
-
 /*
  * Row trigger of the tables that look-ups read, also for rows that arrive by
  * logical replication: all sessions must read again.
@@ -159,12 +153,13 @@ visage_model_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("this function is for a trigger")));
 	start_watching();
-	watched = model_catalog_relation();
-	CacheInvalidateRelcacheByRelid(watched);
-	changed_here = true;
+	model_read_catalog(&watched);
+	CacheInvalidateRelcacheByRelid(watched.aliases);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
-		RelationGetRelid(trigger->tg_relation) != watched)
-		remember_deleted(trigger);
+		RelationGetRelid(trigger->tg_relation) == watched.images)
+		deleted = remember(deleted,
+						   model_image_key(trigger->tg_trigtuple,
+										   RelationGetDescr(trigger->tg_relation)));
 	return PointerGetDatum(NULL);
 }
 
@@ -188,14 +183,20 @@ drop_entry(int position)
 	hash_seq_init(&status, names);
 	while ((name = hash_seq_search(&status)) != NULL)
 	{
-		if (name->standing == entry)
-			name->standing = NULL;
-		if (name->answer == entry)
-			name->answer = NULL;
+		if (name->entry == entry)
+			name->entry = NULL;
 	}
 	entries[position] = entries[--entry_count];
 	model_file_unmap(entry->image, entry->mapped);
 	pfree(entry);
+}
+
+/* Is it in use, or was it found in this very statement? */
+static bool
+is_idle(const ModelEntry *entry)
+{
+	return entry->pins == 0 &&
+		entry->used_by != GetCurrentStatementStartTimestamp();
 }
 
 /*
@@ -209,21 +210,21 @@ tidy(void)
 	int			idle = 0;
 
 	for (int i = entry_count - 1; i >= 0; i--)
-		if (entries[i]->pins == 0)
+		if (is_idle(entries[i]))
 		{
-			if (tidied != model_generation &&
+			if (tidied != generation &&
 				!model_file_exists(&entries[i]->key))
 				drop_entry(i);
 			else
 				idle++;
 		}
-	tidied = model_generation;
+	tidied = generation;
 	while (idle-- > MAX_IDLE)
 	{
 		int			oldest = -1;
 
 		for (int i = 0; i < entry_count; i++)
-			if (entries[i]->pins == 0 &&
+			if (is_idle(entries[i]) &&
 				(oldest < 0 ||
 				 entries[i]->last_used < entries[oldest]->last_used))
 				oldest = i;
@@ -260,6 +261,8 @@ map_entry(const ImageRow *row)
 			return entries[i];
 	reserve_entry();
 	image = model_file_map(row, &size);
+	if (row->own)
+		made = remember(made, row->key);
 	entry = MemoryContextAllocZero(TopMemoryContext, sizeof(ModelEntry));
 	strlcpy(entry->model, row->model, NAMEDATALEN);
 	entry->version = row->version;
@@ -267,6 +270,7 @@ map_entry(const ImageRow *row)
 	entry->image = image;
 	entry->mapped = size;
 	entry->touched = GetCurrentStatementStartTimestamp();
+	entry->used_by = entry->touched;
 	entries[entry_count++] = entry;
 	return entry;
 }
@@ -304,6 +308,23 @@ same_inputs(const ModelImage *a, const ModelImage *b)
 	return true;
 }
 
+/* The version that was planned with, mapped then or now; NULL if it is gone. */
+static ModelEntry *
+planned_entry(const ModelReference *reference, Snapshot snapshot)
+{
+	ImageRow	row;
+
+	for (int i = 0; i < entry_count; i++)
+		if (memcmp(&entries[i]->key.id, &reference->planned_id,
+				   UUID_LEN) == 0)
+			return entries[i];
+	if (model_read_version(reference->model, reference->planned, snapshot,
+						   &row) &&
+		memcmp(&row.key.id, &reference->planned_id, UUID_LEN) == 0)
+		return map_entry(&row);
+	return NULL;
+}
+
 /*
  * The planner has put the columns of a version in place of the row, and the
  * reference means another one now.  That is the one to use where it takes the
@@ -316,21 +337,14 @@ settle_planned(const ModelReference *reference, ModelEntry *meant,
 			   Snapshot snapshot)
 {
 	SharedInvalidationMessage message;
-	ImageRow	row;
 	ModelEntry *planned;
 
-	if (!model_read_version(reference->model, reference->planned, snapshot, &row) ||
-		memcmp(&row.key.id, &reference->planned_id, UUID_LEN) != 0)
-		planned = NULL;
-	else
-	{
-		planned = map_entry(&row);
-		if (same_inputs(meant->image, planned->image))
-			return meant;
-	}
+	planned = planned_entry(reference, snapshot);
+	if (planned != NULL && same_inputs(meant->image, planned->image))
+		return meant;
 	message.rc.id = SHAREDINVALRELCACHE_ID;
 	message.rc.dbId = MyDatabaseId;
-	message.rc.relId = model_catalog_relation();
+	message.rc.relId = watched.aliases;
 	LocalExecuteInvalidationMessage(&message);
 	if (planned == NULL)
 		ereport(ERROR,
@@ -354,52 +368,44 @@ entry_of_row(const ModelReference *reference, const ImageRow *row,
 	return settle_planned(reference, entry, snapshot);
 }
 
-/* Is the snapshot of this view as late as that one, or later? */
+/* Does the snapshot see the row that told what the name means? */
 static bool
-is_not_earlier(const ModelView *view, const ModelView *that)
+sees_mark(const KnownName *name, Snapshot snapshot)
 {
-	if (view->xmax == that->xmax)
-		return view->running <= that->running;
-	return TransactionIdFollows(view->xmax, that->xmax);
-}
+	Relation	relation = try_relation_open(name->mark.relation,
+											 AccessShareLock);
+	bool		seen;
 
-/*
- * Keeps the answer for later snapshots, too, if under the latest there is the
- * reference means the same row.
- */
-static void
-keep_standing(KnownName *name, const ImageRow *row, ModelEntry *entry)
-{
-	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
-	ModelView	view = model_view(latest);
-	ImageRow	now;
-
-	if (model_same_view(&view, &name->moment.view) ||
-		(model_read_reference(&name->reference, latest, &now) &&
-		 now.version == row->version && same_key(&now.key, &row->key)))
-	{
-		name->standing = entry;
-		name->generation = name->moment.generation;
-		name->view = view;
-	}
-	UnregisterSnapshot(latest);
+	if (relation == NULL)
+		return false;
+	/* only now, since opening has told us of what happened to the table */
+	seen = name->generation == generation &&
+		model_row_is_seen(relation, &name->mark, snapshot);
+	relation_close(relation, AccessShareLock);
+	return seen;
 }
 
 /* Looks the name up under the active snapshot; NULL for what is not there. */
 static ModelEntry *
 look_up(KnownName *name)
 {
+	Snapshot	snapshot = GetActiveSnapshot();
 	ImageRow	row;
 	ModelEntry *entry;
 
-	tidy();
-	name->standing = NULL;
-	watched = model_catalog_relation();
-	if (!model_read_reference(&name->reference, GetActiveSnapshot(), &row))
+	name->entry = NULL;
+	model_read_catalog(&watched);
+	name->generation = generation;
+	if (!model_read_reference(&name->reference, snapshot, &row))
 		return NULL;
-	entry = entry_of_row(&name->reference, &row, GetActiveSnapshot());
-	if (!changed_here && !IsInParallelMode() && same_key(&entry->key, &row.key))
-		keep_standing(name, &row, entry);
+	entry = entry_of_row(&name->reference, &row, snapshot);
+	name->entry = entry;
+	name->once = !same_key(&entry->key, &row.key);
+	name->view = model_view(snapshot);
+	name->undone = model_undone;
+	name->mark = row.mark;
+	entry->used_by = GetCurrentStatementStartTimestamp();
+	tidy();
 	return entry;
 }
 
@@ -425,39 +431,25 @@ find_name(const char *text, size_t length)
 		forget_names();
 	name = hash_search(names, key, HASH_ENTER, &found);
 	name->reference = reference;
-	name->standing = NULL;
-	name->answer = NULL;
+	name->entry = NULL;
 	return name;
 }
 
-/* What the name means now, NULL for nothing. */
+/* What the name means to the active snapshot, NULL for nothing. */
 static ModelEntry *
 current_entry(KnownName *name)
 {
-	ModelMoment now;
+	ModelView	view = model_view(GetActiveSnapshot());
 
-	AcceptInvalidationMessages();
-	model_moment(&now);
-	if (name->answer != NULL &&
-		model_same_view(&name->moment.view, &now.view) &&
-		name->moment.undone == now.undone &&
-		(name->moment.generation == now.generation ||
-		 name->moment.statement == now.statement) &&
-		(name->exact || !IsInParallelMode()))
-		return name->answer;
-	name->answer = NULL;
-	name->moment = now;
-	name->exact = false;
-	if (name->standing != NULL && name->generation == now.generation &&
-		!changed_here && !IsInParallelMode() &&
-		is_not_earlier(&now.view, &name->view))
-		name->answer = name->standing;
-	else
-	{
-		name->answer = look_up(name);
-		name->exact = true;
-	}
-	return name->answer;
+	if (name->entry == NULL)
+		return look_up(name);
+	if (model_same_view(&name->view, &view) && name->undone == model_undone)
+		return name->entry;
+	if (name->once || !sees_mark(name, GetActiveSnapshot()))
+		return look_up(name);
+	name->view = view;
+	name->undone = model_undone;
+	return name->entry;
 }
 
 /* Marks the entry as used, and now and then its file. */
@@ -467,6 +459,7 @@ use_entry(ModelEntry *entry)
 	TimestampTz now = GetCurrentStatementStartTimestamp();
 
 	entry->last_used = ++use_counter;
+	entry->used_by = now;
 	if (now - entry->touched > TOUCH_EVERY)
 	{
 		entry->touched = now;
@@ -546,12 +539,24 @@ model_find(const char *reference, size_t length)
 	return use_entry(entry);
 }
 
+/* Would a statement that begins now find the same? */
+static bool
+is_latest(const KnownName *name)
+{
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	bool		seen = !name->once && sees_mark(name, latest);
+
+	UnregisterSnapshot(latest);
+	return seen;
+}
+
 /*
- * For the planner: the same, but NULL instead of an ERROR about the name, and
- * only where the next statement's answer would be the same.
+ * For the planner: the same, but NULL instead of an ERROR about the name.
+ * What goes into a plan that may be kept must be to_keep: a plan is made
+ * again for what changes later, not for what has changed already.
  */
 ModelEntry *
-model_find_quietly(const char *reference, size_t length)
+model_find_quietly(const char *reference, size_t length, bool to_keep)
 {
 	KnownName  *name;
 	ModelEntry *entry;
@@ -560,11 +565,20 @@ model_find_quietly(const char *reference, size_t length)
 		return NULL;
 	start_watching();
 	name = find_name(reference, length);
+	if (name != NULL && to_keep && name->generation != generation)
+		name->entry = NULL;
 	entry = name == NULL ? NULL : current_entry(name);
-	if (entry == NULL || (entry != name->standing && !changed_here) ||
+	if (entry == NULL || (to_keep && !is_latest(name)) ||
 		!model_is_granted(entry->model, GetUserId()))
 		return NULL;
 	return entry;
+}
+
+/* The table whose invalidation tells of every change. */
+Oid
+model_catalog_relation(void)
+{
+	return watched.aliases;
 }
 
 /* Reset callback: one user less. */

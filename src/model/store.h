@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "model/image.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
@@ -41,6 +42,7 @@ typedef struct ModelEntry
 	size_t		mapped;			/* bytes */
 	int			pins;
 	uint64		last_used;
+	TimestampTz used_by;		/* statement */
 	TimestampTz touched;		/* when its file was last marked as used */
 } ModelEntry;
 
@@ -57,13 +59,10 @@ typedef struct ModelMoment
 {
 	ModelView	view;
 	Oid			user;
-	uint64		generation;		/* of what sessions were told of changes */
-	uint64		undone;			/* of subtransactions rolled back here */
-	TimestampTz statement;
+	uint64		undone;
 } ModelMoment;
 
-/* Counters of store.c, read for each row. */
-extern uint64 model_generation;
+/* Counts subtransactions rolled back; of store.c, read for each row. */
 extern uint64 model_undone;
 
 static inline ModelView
@@ -90,36 +89,46 @@ model_moment(ModelMoment *moment)
 {
 	moment->view = model_view(GetActiveSnapshot());
 	moment->user = GetUserId();
-	moment->generation = model_generation;
 	moment->undone = model_undone;
-	moment->statement = GetCurrentStatementStartTimestamp();
 }
 
-/*
- * Does what was found at that moment still hold?  Within a statement it does
- * as long as the snapshot is the same, so that all its calls agree; the next
- * statement asks model_find again.
- */
+/* Does what was found at that moment still hold? */
 static inline bool
 model_is_current(const ModelMoment *moment)
 {
 	ModelView	view = model_view(GetActiveSnapshot());
 
 	return model_same_view(&moment->view, &view) &&
-		moment->undone == model_undone && moment->user == GetUserId() &&
-		moment->statement == GetCurrentStatementStartTimestamp();
+		moment->undone == model_undone && moment->user == GetUserId();
 }
 
 /* ---- lookup.c ---- */
 
 #define MODEL_MAX_REFERENCE 192
 
+/* A row of the catalog as one transaction wrote it, by its place. */
+typedef struct ModelRowMark
+{
+	Oid			relation;
+	ItemPointerData tid;
+	TransactionId xmin;
+} ModelRowMark;
+
+/* The tables that tell what references mean. */
+typedef struct ModelCatalog
+{
+	Oid			aliases;
+	Oid			images;
+} ModelCatalog;
+
 /* The row that an image comes from. */
 typedef struct ImageRow
 {
+	ModelRowMark mark;			/* of the row that tells of it */
 	const char *model;
 	int32		version;
 	ImageKey	key;
+	bool		own;			/* written by this transaction */
 	struct varlena *image;		/* as stored: perhaps out of line */
 } ImageRow;
 
@@ -142,7 +151,9 @@ extern bool model_is_version(const char *text);
 extern char *model_planned_reference(const char *reference, size_t length,
 									 const ModelEntry *entry);
 extern ImageKey model_image_key(HeapTuple tuple, TupleDesc tupdesc);
-extern Oid	model_catalog_relation(void);
+extern void model_read_catalog(ModelCatalog *catalog);
+extern bool model_row_is_seen(Relation relation, const ModelRowMark *mark,
+							  Snapshot snapshot);
 extern bool model_read_version(const char *model, int32 version,
 							   Snapshot snapshot, ImageRow *row);
 extern bool model_read_reference(const ModelReference *reference,
@@ -151,8 +162,10 @@ extern bool model_read_reference(const ModelReference *reference,
 /* ---- store.c ---- */
 
 extern ModelEntry *model_find(const char *reference, size_t length);
-extern ModelEntry *model_find_quietly(const char *reference, size_t length);
+extern ModelEntry *model_find_quietly(const char *reference, size_t length,
+									  bool to_keep);
 extern void model_pin(ModelEntry *entry, MemoryContext until_reset);
+extern Oid	model_catalog_relation(void);
 
 /* ---- file.c: images as files that all sessions map ---- */
 

@@ -33,7 +33,7 @@
 
 /* The model that the call's first argument names, if the planner can know. */
 static ModelEntry *
-planned_model(List *args)
+planned_model(List *args, bool to_keep)
 {
 	Const	   *model = args == NIL ? NULL : linitial(args);
 	text	   *reference;
@@ -43,7 +43,7 @@ planned_model(List *args)
 		return NULL;
 	reference = DatumGetTextPP(model->constvalue);
 	return model_find_quietly(VARDATA_ANY(reference),
-							  VARSIZE_ANY_EXHDR(reference));
+							  VARSIZE_ANY_EXHDR(reference), to_keep);
 }
 
 /* ---- the row ---- */
@@ -240,7 +240,7 @@ simplify(SupportRequestSimplify *request)
 	if (request->root == NULL || list_length(call->args) != 2 ||
 		call->funcvariadic || !type_is_rowtype(exprType(lsecond(call->args))))
 		return NULL;
-	entry = planned_model(call->args);
+	entry = planned_model(call->args, true);
 	columns = entry == NULL ? NIL :
 		needed_columns(request->root, lsecond(call->args), entry);
 	if (columns == NIL)
@@ -275,7 +275,7 @@ estimate_cost(SupportRequestCost *request)
 	ModelEntry *entry = NULL;
 
 	if (request->node != NULL && IsA(request->node, FuncExpr))
-		entry = planned_model(((FuncExpr *) request->node)->args);
+		entry = planned_model(((FuncExpr *) request->node)->args, false);
 	if (entry == NULL)
 		return false;
 	request->startup = 0;

@@ -19,7 +19,7 @@ use PostgreSQL::Test::Utils;
 use HTTP::Tiny ();
 use Test::More;
 
-our @EXPORT = qw(background control declare fails new_node requests set_up start_double wait_for);
+our @EXPORT = qw(background control declare fails new_node requests session set_up start_double wait_for);
 
 my $source  = $ENV{VISAGE_SOURCE} or die 'VISAGE_SOURCE is not set; run scripts/check tap';
 my $example = "$source/examples/sf_business";
@@ -103,6 +103,28 @@ sub background
 	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($database), '-U', $role, '-c', $statement ],
 		'<', \undef, '>', \my $output, '2>', \$errors);
 	return { run => $run, errors => \$errors };
+}
+
+# A session that stays: $session->{ask}->('SELECT …') gives the answer,
+# $session->{begin}->('…') does not wait for it, $session->{end}->() does.
+sub session
+{
+	my ($node, $database, $role) = @_;
+	my ($in, $out) = ('', '');
+	my $run = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($database), '-U', $role // $ENV{PGUSER} // getpwuid($>) ],
+		'<', \$in, '>', \$out, '2>&1', IPC::Run::timeout(300));
+	my $begin = sub { $in .= "$_[0]\n;\n\\echo --done--\n"; $run->pump_nb; return; };
+	my $end = sub {
+		$run->pump until $out =~ /^--done--$/m;
+		$out =~ s/^(.*?)\n?--done--\n//s;
+		return $1;
+	};
+	return {
+		ask   => sub { $begin->(@_); return $end->(); },
+		begin => $begin,
+		end   => $end,
+		quit  => sub { $in .= "\\q\n"; $run->finish; return; }
+	};
 }
 
 # Wait until the query gives t.
