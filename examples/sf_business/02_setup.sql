@@ -74,5 +74,6 @@ BEGIN
 	PERFORM visage_train('sf_closing', 'SELECT * FROM enriched.sf_closing', algorithm => 'logistic',
 		columns => '{"key": "uniqueid", "time": "event_time", "exclude": ["certificate_number", "neighborhoods_analysis_boundaries", "naic_code_description"]}',
 		split => '{"holdout_from": "2022-03-10"}', deploy => 'always');
+	PERFORM visage_grant_model('sf_closing', 'visage_scorer');
 END
 $procedure$;

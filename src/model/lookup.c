@@ -242,7 +242,7 @@ alias_version(const char *model, const char *alias, Snapshot snapshot,
 /* The version's row; false where there is none.  Its image may be a pointer. */
 bool
 model_read_version(const char *model, int32 version, Snapshot snapshot,
-			 ImageRow *row)
+				   ImageRow *row)
 {
 	Oid			index;
 	Relation	relation = open_catalog("model_images", "model_images_pkey",

@@ -177,7 +177,7 @@ CREATE FUNCTION visage_score_json(model text, features jsonb) RETURNS float8
 COMMENT ON FUNCTION visage_score_json(text, jsonb) IS 'The score of an object with a member for each of the model''s inputs.';
 
 CREATE FUNCTION visage_scores(model text, VARIADIC features "any") RETURNS float8[]
-	LANGUAGE C STABLE PARALLEL SAFE
+	LANGUAGE C STABLE PARALLEL SAFE SUPPORT visage.score_support
 	AS 'MODULE_PATHNAME', 'visage_scores';
 COMMENT ON FUNCTION visage_scores(text, "any") IS 'The score of each class, or each named output, of a row, or of values in the order of the model''s inputs.';
 
@@ -187,7 +187,7 @@ CREATE FUNCTION visage_scores_json(model text, features jsonb) RETURNS float8[]
 COMMENT ON FUNCTION visage_scores_json(text, jsonb) IS 'The score of each class, or each named output, of an object with a member for each of the model''s inputs.';
 
 CREATE FUNCTION visage_predict(model text, VARIADIC features "any") RETURNS text
-	LANGUAGE C STABLE PARALLEL SAFE
+	LANGUAGE C STABLE PARALLEL SAFE SUPPORT visage.score_support
 	AS 'MODULE_PATHNAME', 'visage_predict';
 COMMENT ON FUNCTION visage_predict(text, "any") IS 'The class, or the value of a regression, of a row, or of values in the order of the model''s inputs.';
 

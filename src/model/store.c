@@ -529,7 +529,10 @@ model_find(const char *reference, size_t length)
 	name = find_name(reference, length);
 	entry = name == NULL ? NULL : current_entry(name);
 	if (entry == NULL)
+	{
 		no_such_reference(reference, length);
+		return NULL;
+	}
 	if (!model_is_granted(entry->model, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -179,5 +179,4 @@ extern void model_file_remove(const ImageKey *key);
 
 extern bool model_is_granted(const char *model, Oid user);
 
-
 #endif							/* VISAGE_STORE_H */

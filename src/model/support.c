@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * support.c
- *		What the planner learns about visage_score.
+ *		What the planner learns about visage_score and its like.
  *
  * visage_score('churn', t) would build each row of t whole, with columns that
  * no model reads, however wide.  The planner gets, instead of the row, the
@@ -100,7 +100,7 @@ find_name(List *names, const char *name)
 
 	foreach(cell, names)
 		if (strcmp(strVal(lfirst(cell)), name) == 0)
-			return foreach_current_index(cell) + 1;
+		return foreach_current_index(cell) + 1;
 	return 0;
 }
 
