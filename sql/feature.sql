@@ -82,6 +82,14 @@ SELECT visage_create_feature_view('v', '{}', 'regress_feature.orders', 'at', '{"
 SELECT visage_create_feature_view('v', NULL, 'regress_feature.orders', 'at', '{"n": {"agg": "count"}}');
 \echo :LAST_ERROR_SQLSTATE
 
+-- A relation whose name begins like a query.
+CREATE VIEW regress_feature.selections AS TABLE regress_feature.orders;
+SET search_path = public, regress_feature;
+SELECT visage_create_feature_view('selected', '{customer}', 'selections', 'at', '{"n": {"agg": "count"}}');
+SELECT visage_create_feature_view('valued', '{customer}', 'values(1, now())', 'at', '{"n": {"agg": "count"}}');
+\echo :LAST_ERROR_SQLSTATE
+RESET search_path;
+
 -- Training sets: errors.
 SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time', '{orders}');
 \echo :LAST_ERROR_SQLSTATE
@@ -104,6 +112,8 @@ CALL visage_refresh('serving.x');
 \echo :LAST_ERROR_SQLSTATE
 CALL visage_refresh(NULL);
 SELECT visage_features('orders', '[1, 2]');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_features('orders', '{"custmer": 1}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_features(NULL, '1') IS NULL AS strict;
 

@@ -95,10 +95,17 @@ SELECT visage_create_history('history.later', 'regress_history.later', '{id}');
 SELECT * FROM visage_merge('history.later', extract_at => '2024-01-01 00:00+00');
 SELECT * FROM visage_merge('history.later', extract_at => '2024-01-02 00:00+00');
 
+-- A source whose name begins like a query.
+CREATE TABLE withdrawals AS SELECT 1 AS id, timestamptz '2024-01-01 00:00+00' AS at;
+SELECT visage_create_history('history.taken', 'withdrawals', '{id}', '{at}');
+SELECT inserted FROM visage_merge('history.taken');
+
 -- Dropping with and without data.
 SELECT visage_drop_history('history.customer');
 SELECT count(*) FROM history.customer;
-SELECT visage_drop_history('history.later', keep_data => false);
+SELECT visage_drop_history('later', keep_data => false);
+SELECT visage_drop_history('history.taken', keep_data => false);
+DROP TABLE withdrawals;
 SELECT to_regclass('history.later') IS NULL AS gone;
 DROP TABLE history.customer, history.customer__superseded CASCADE;
 DELETE FROM visage.datasets;

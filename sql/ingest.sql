@@ -22,6 +22,10 @@ SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}
 SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "file:../etc/passwd"}');
 SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "env:HOME"}');
 SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"password": "file:x"}');
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": null}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}', NULL);
+\echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_source(NULL, 'socrata');
 \echo :LAST_ERROR_SQLSTATE
 
@@ -42,6 +46,10 @@ SELECT visage_create_stream('sf', 'x', primary_key => '{id}', schema_contract =>
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', hard_deletes => 'invalidate');
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', options => '{"colour": 1}');
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": "no_such_type"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": null}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '["a"]');
 \echo :LAST_ERROR_SQLSTATE
 CREATE DOMAIN regress_domain AS text;
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": "regress_domain"}');

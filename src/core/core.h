@@ -89,8 +89,11 @@ extern char *core_layer_schema(CoreLayer layer);
 extern char *core_qualified(CoreLayer layer, const char *table);
 extern char *core_dataset_table(const char *dataset, CoreLayer layer);
 extern Oid	core_table_oid(CoreLayer layer, const char *table);
+extern Oid	core_own_table(CoreLayer layer, const char *table);
 extern void core_register_dataset(CoreLayer layer, const char *table,
 								  const char *kind, const char *made_by);
+extern void core_drop_dataset(CoreLayer layer, const char *table);
+extern void core_grant_made(CoreLayer layer);
 
 /* ---- declarations (declare.c) ---- */
 
@@ -128,6 +131,12 @@ extern char **core_json_keys(Jsonb *object, int *count);
 extern void core_check_keys(Jsonb *object, const char *what,
 							const char *const *known);
 extern Jsonb *core_json_parse(const char *text);
+
+/* ---- what users give (trust.c, names.c) ---- */
+
+extern void core_check_type(const char *column, Oid type);
+extern bool core_is_superusers_table(Oid relation);
+extern bool core_is_query(const char *text);
 
 /* ---- errors (error.c) ---- */
 

@@ -52,22 +52,66 @@ CREATE FUNCTION visage_resume(kind text, name text) RETURNS void
 	AS 'MODULE_PATHNAME', 'visage_resume';
 COMMENT ON FUNCTION visage_resume(text, text) IS 'Resumes a paused noun.';
 
--- What the roles may do in a layer, now and with tables made later.
+-- What the roles may do in a layer.  A schema that Visage made carries a mark,
+-- and the roles may read all in it, now and later.  In a schema that was there
+-- before they may read what Visage made, and nothing else.
 CREATE FUNCTION visage.grant_layer(layer text) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	owner regrole;
+	member record;
 BEGIN
-	IF visage.role_is_ours('visage_reader') THEN
-		EXECUTE format('GRANT USAGE ON SCHEMA %I TO visage_reader', layer);
+	IF NOT visage.role_is_ours('visage_reader') THEN
+		RETURN;
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA %I TO visage_reader', layer);
+	IF visage.layer_is_ours(layer) THEN
+		SELECT extowner INTO owner FROM pg_catalog.pg_extension WHERE extname = 'visage';
 		EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO visage_reader', layer);
 		EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA %I TO visage_reader', layer);
-		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO visage_reader', layer);
-		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT EXECUTE ON FUNCTIONS TO visage_reader', layer);
+		EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA %I GRANT SELECT ON TABLES TO visage_reader', owner, layer);
+		EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA %I GRANT EXECUTE ON FUNCTIONS TO visage_reader', owner, layer);
+		RETURN;
 	END IF;
+	-- A history comes with a view and a function.
+	FOR member IN
+		WITH made AS (
+			SELECT d.kind, c.oid, c.relname, c.relnamespace
+			FROM visage.datasets AS d
+			JOIN pg_catalog.pg_class AS c ON c.oid = d.relation
+			JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE n.nspname = layer)
+		SELECT 'SELECT ON ' || oid::regclass AS granted FROM made
+		WHERE NOT has_table_privilege('visage_reader', oid, 'SELECT')
+		UNION ALL
+		SELECT 'SELECT ON ' || v.oid::regclass
+		FROM made AS m JOIN pg_catalog.pg_class AS v
+			ON v.relnamespace = m.relnamespace AND v.relname = m.relname || '__current' AND v.relkind = 'v'
+		WHERE m.kind = 'history' AND NOT has_table_privilege('visage_reader', v.oid, 'SELECT')
+		UNION ALL
+		SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure
+		FROM made AS m JOIN pg_catalog.pg_proc AS p
+			ON p.pronamespace = m.relnamespace AND p.proname = m.relname || '__as_of'
+		WHERE m.kind = 'history' AND NOT has_function_privilege('visage_reader', p.oid, 'EXECUTE')
+	LOOP
+		EXECUTE format('GRANT %s TO visage_reader', member.granted);
+	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION visage.grant_layer(text) IS 'Grants a layer schema to visage_reader, with what will be made in it.';
+COMMENT ON FUNCTION visage.grant_layer(text) IS 'Grants visage_reader what Visage made in a layer schema and, where it made the schema, what will be made in it.';
+
+-- A layer is ours when Visage made its schema: then it carries our mark.
+CREATE FUNCTION visage.layer_is_ours(layer text) RETURNS boolean
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_namespace AS n
+		WHERE n.nspname = layer
+			AND pg_catalog.obj_description(n.oid, 'pg_namespace') = 'Layer of Visage.');
+END;
+COMMENT ON FUNCTION visage.layer_is_ours(text) IS 'Did Visage make this layer schema?';
 
 -- A role is ours when it carries our mark and cannot log in or do harm.
 CREATE FUNCTION visage.role_is_ours(role text) RETURNS boolean
@@ -105,8 +149,10 @@ BEGIN
 	GRANT visage_engineer TO visage_admin;
 	PERFORM visage.grant_catalog();
 	FOR layer IN
-		SELECT DISTINCT c.relnamespace::regnamespace::text
-		FROM visage.datasets AS d JOIN pg_catalog.pg_class AS c ON c.oid = d.relation
+		SELECT DISTINCT n.nspname
+		FROM visage.datasets AS d
+		JOIN pg_catalog.pg_class AS c ON c.oid = d.relation
+		JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 	LOOP
 		PERFORM visage.grant_layer(layer);
 	END LOOP;

@@ -4,8 +4,8 @@
  *		The layer schemas and the tables that Visage makes in them.
  *
  * A layer is a schema, made on first use by a function and so no member of
- * the extension: pg_dump dumps it and DROP EXTENSION leaves it.  A schema
- * that exists already is used as it is.  visage.datasets lists the tables
+ * the extension: pg_dump dumps it and DROP EXTENSION leaves it.  It carries a
+ * comment as its mark.  A schema that exists already is used as it is.  visage.datasets lists the tables
  * that Visage made; one that is not listed there is never touched.
  *
  *-------------------------------------------------------------------------
@@ -61,6 +61,8 @@ core_layer_schema(CoreLayer layer)
 		return name;
 	core_execute(psprintf("CREATE SCHEMA %s", quote_identifier(name)), NULL,
 				 SPI_OK_UTILITY);
+	core_execute(psprintf("COMMENT ON SCHEMA %s IS 'Layer of Visage.'",
+						  quote_identifier(name)), NULL, SPI_OK_UTILITY);
 	core_arg_text(&args, name);
 	core_execute("SELECT visage.grant_layer($1)", &args, SPI_OK_SELECT);
 	return name;
@@ -112,6 +114,71 @@ core_table_oid(CoreLayer layer, const char *table)
 	return OidIsValid(schema) ? get_relname_relid(table, schema) : InvalidOid;
 }
 
+/* The table that is listed under this name, or InvalidOid. */
+static Oid
+listed_table(CoreLayer layer, const char *table)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, psprintf("%s.%s", layer_names[layer], table));
+	return (Oid) core_query_int8("SELECT relation::oid::bigint"
+								 " FROM visage.datasets WHERE dataset = $1",
+								 &args, InvalidOid);
+}
+
+/*
+ * The table in the layer that Visage made, or InvalidOid.  ERROR where there
+ * is one of that name that it did not make, even if it made one before.
+ * Runs as the extension's owner.
+ */
+Oid
+core_own_table(CoreLayer layer, const char *table)
+{
+	Oid			relation = core_table_oid(layer, table);
+
+	if (OidIsValid(relation) && relation != listed_table(layer, table))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s.%s\" already exists",
+						layer_names[layer], table),
+				 errdetail("It was not made by Visage."),
+				 errhint("Choose another name, or move that relation "
+						 "away.")));
+	return relation;
+}
+
+/*
+ * Drops a table that Visage made, and its row of visage.datasets; a table
+ * that somebody put in its place stays.  Runs as the extension's owner.
+ */
+void
+core_drop_dataset(CoreLayer layer, const char *table)
+{
+	CoreArgs	args = {0};
+	Oid			relation = core_table_oid(layer, table);
+
+	if (OidIsValid(relation) && relation == listed_table(layer, table))
+		core_execute(psprintf("DROP TABLE %s", core_qualified(layer, table)),
+					 NULL, SPI_OK_UTILITY);
+	core_arg_text(&args, psprintf("%s.%s", layer_names[layer], table));
+	core_execute("DELETE FROM visage.datasets WHERE dataset = $1", &args,
+				 SPI_OK_DELETE);
+}
+
+/*
+ * Lets the roles of Visage read what it has just made, where the layer's
+ * schema was there before and gives them no right by itself.
+ */
+void
+core_grant_made(CoreLayer layer)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, schema_name(layer));
+	core_execute("SELECT visage.grant_layer($1)"
+				 " WHERE NOT visage.layer_is_ours($1)", &args, SPI_OK_SELECT);
+}
+
 /*
  * Lists a table that Visage has just made.  A row of that name is of a table
  * that somebody has dropped by hand.
@@ -132,4 +199,5 @@ core_register_dataset(CoreLayer layer, const char *table, const char *kind,
 				 " ON CONFLICT (dataset) DO UPDATE SET relation = excluded.relation,"
 				 " kind = excluded.kind, made_by = excluded.made_by",
 				 &args, SPI_OK_INSERT);
+	core_grant_made(layer);
 }

@@ -38,6 +38,27 @@ core_check_name(const char *noun, const char *name)
 }
 
 /*
+ * Does this text begin like a query, not like the name of a relation?  A
+ * relation may be called selections, or with_tax.
+ */
+bool
+core_is_query(const char *text)
+{
+	static const char *const words[] = {"select", "with", "values"};
+	const char *begin = text + strspn(text, " \t\r\n(");
+
+	for (int i = 0; i < lengthof(words); i++)
+	{
+		size_t		len = strlen(words[i]);
+
+		if (pg_strncasecmp(begin, words[i], len) == 0 &&
+			(begin[len] == '\0' || strchr(" \t\r\n(*'\"-/", begin[len])))
+			return true;
+	}
+	return false;
+}
+
+/*
  * The column that holds a field: lower-cased, camelCase split, any other
  * character an underscore.  Never empty.
  */

@@ -4,7 +4,7 @@
  *		SQL that users give: what it may look like, and running it as them.
  *
  * Expressions and queries are put into larger statements.  They run with
- * their owner's rights whatever they say; the checks here only see to it
+ * the rights of whoever uses them, whatever they say; the checks only see to it
  * that an expression is one expression and a query one SELECT, so that a
  * stray bracket or comment is an error and not another query.
  *

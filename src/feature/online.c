@@ -19,7 +19,17 @@ entity_value(const FeatureView *view, Jsonb *entity, int index)
 	JsonbValue	scalar;
 
 	if (JB_ROOT_IS_OBJECT(entity))
+	{
+		if (getKeyJsonValueFromContainer(&entity->root, view->entity[index],
+										 strlen(view->entity[index]),
+										 &scalar) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the entity has no member \"%s\", a column of "
+							"the entity of feature view \"%s\"",
+							view->entity[index], view->name)));
 		return core_json_text(entity, view->entity[index]);
+	}
 	if (view->entity_count > 1 || !JB_ROOT_IS_SCALAR(entity))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

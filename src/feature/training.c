@@ -182,22 +182,11 @@ has_same_columns(const TrainingSet *set)
 static void
 swap(const TrainingSet *set)
 {
-	bool		exists = OidIsValid(core_table_oid(CORE_LAYER_ENRICHED,
-												   set->name));
 	CoreIdentity caller;
-	CoreArgs	args = {0};
+	bool		exists;
 
 	core_become_owner(&caller);
-	core_arg_text(&args, psprintf("enriched.%s", set->name));
-	if (exists && core_execute("SELECT FROM visage.datasets"
-							   " WHERE dataset = $1", &args,
-							   SPI_OK_SELECT) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("relation \"enriched.%s\" already exists",
-						set->name),
-				 errdetail("It was not made by Visage."),
-				 errhint("Choose another name.")));
+	exists = OidIsValid(core_own_table(CORE_LAYER_ENRICHED, set->name));
 	if (exists && has_same_columns(set))
 	{
 		core_execute(psprintf("TRUNCATE %s", set->table), NULL,
@@ -208,11 +197,7 @@ swap(const TrainingSet *set)
 	else
 	{
 		(void) core_layer_schema(CORE_LAYER_ENRICHED);
-		core_execute("DELETE FROM visage.datasets WHERE dataset = $1", &args,
-					 SPI_OK_DELETE);
-		if (exists)
-			core_execute(psprintf("DROP TABLE %s", set->table), NULL,
-						 SPI_OK_UTILITY);
+		core_drop_dataset(CORE_LAYER_ENRICHED, set->name);
 		core_execute(psprintf("CREATE TABLE %s AS"
 							  " SELECT * FROM pg_temp." BUILT, set->table),
 					 NULL, SPI_OK_UTILITY);
@@ -314,18 +299,12 @@ visage_drop_training_set(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		keep_data = PG_GETARG_BOOL(1);
 	CoreIdentity caller;
-	CoreArgs	args = {0};
 
 	(void) core_find_declaration("training_set", name, false);
-	core_arg_text(&args, psprintf("enriched.%s", name));
 	core_spi_begin();
 	core_become_owner(&caller);
-	if (!keep_data && core_execute("DELETE FROM visage.datasets"
-								   " WHERE dataset = $1", &args,
-								   SPI_OK_DELETE) > 0)
-		core_execute(psprintf("DROP TABLE %s",
-							  core_qualified(CORE_LAYER_ENRICHED, name)),
-					 NULL, SPI_OK_UTILITY);
+	if (!keep_data)
+		core_drop_dataset(CORE_LAYER_ENRICHED, name);
 	core_forget_declaration("training_set", name);
 	core_become_caller(&caller);
 	core_spi_end();

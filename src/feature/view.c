@@ -127,16 +127,6 @@ parse_feature(Feature *feature, const char *name, Jsonb *definition)
 										  name), feature->where);
 }
 
-/* Does this text begin like a query? */
-static bool
-is_query(const char *source)
-{
-	source += strspn(source, " \t\r\n(");
-	return pg_strncasecmp(source, "select", 6) == 0 ||
-		pg_strncasecmp(source, "with", 4) == 0 ||
-		pg_strncasecmp(source, "values", 6) == 0;
-}
-
 /* A FROM item: the query in parentheses, or the relation's quoted name. */
 static char *
 source_item(const char *view, const char *source)
@@ -145,7 +135,7 @@ source_item(const char *view, const char *source)
 	StringInfoData item;
 	ListCell   *cell;
 
-	if (is_query(source))
+	if (core_is_query(source))
 	{
 		feature_check_query(psprintf("the source of feature view \"%s\"",
 									 view), source);

@@ -137,7 +137,8 @@ check_sequence_type(const History *history)
 
 /*
  * Reads the columns of the source, but for staging's bookkeeping, and what
- * each means.  The source is a qualified, quoted name of a relation.
+ * each means.  A domain is kept as its base type: its default and its checks
+ * would run as the extension's owner.  The source is a qualified, quoted name of a relation.
  */
 void
 history_read_columns(History *history, const char *source)
@@ -148,7 +149,7 @@ history_read_columns(History *history, const char *source)
 	core_arg_text(&args, source);
 	core_arg_text(&args, history->target);
 	count = core_execute("SELECT quote_ident(s.attname),"
-						 " format_type(s.atttypid, s.atttypmod),"
+						 " s.atttypmod::bigint,"
 						 " s.atttypid::bigint, h.attname IS NULL"
 						 " FROM pg_attribute AS s"
 						 " LEFT JOIN pg_attribute AS h"
@@ -164,10 +165,14 @@ history_read_columns(History *history, const char *source)
 	for (uint64 i = 0; i < count; i++)
 	{
 		HistoryColumn *column = &history->columns[i];
+		int32		typmod;
 
 		column->name = core_value_text(i, 1);
-		column->type = core_value_text(i, 2);
-		column->type_oid = core_value_int8(i, 3);
+		typmod = (int32) core_value_int8(i, 2);
+		column->type_oid = getBaseTypeAndTypmod(core_value_int8(i, 3),
+												&typmod);
+		column->type = format_type_with_typemod(column->type_oid, typmod);
+		core_check_type(column->name, column->type_oid);
 		column->is_new = strcmp(core_value_text(i, 4), "t") == 0;
 		column->role = column_role(history, column->name);
 	}

@@ -119,32 +119,31 @@ visage_create_history(PG_FUNCTION_ARGS)
 static void
 drop_tables(const History *history)
 {
-	CoreArgs	args = {0};
-
-	core_arg_text(&args, history->name);
-	core_arg_text(&args, psprintf("%s__superseded", history->name));
-	if (core_execute("DELETE FROM visage.datasets WHERE dataset IN ($1, $2)",
-					 &args, SPI_OK_DELETE) == 0)
+	if (!OidIsValid(core_own_table(CORE_LAYER_HISTORY, history->table)))
 		return;
-	core_execute(psprintf("DROP VIEW %s",
+	core_execute(psprintf("DROP VIEW IF EXISTS %s",
 						  core_qualified(CORE_LAYER_HISTORY,
 										 psprintf("%s__current",
 												  history->table))),
 				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("DROP FUNCTION %s(timestamptz, timestamptz)",
+	core_execute(psprintf("DROP FUNCTION IF EXISTS %s(timestamptz, timestamptz)",
 						  core_qualified(CORE_LAYER_HISTORY,
 										 psprintf("%s__as_of",
 												  history->table))),
 				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("DROP TABLE %s, %s", history->target,
-						  history->superseded), NULL, SPI_OK_UTILITY);
+	core_drop_dataset(CORE_LAYER_HISTORY, history->table);
+	core_drop_dataset(CORE_LAYER_HISTORY,
+					  psprintf("%s__superseded", history->table));
 }
 
 PG_FUNCTION_INFO_V1(visage_drop_history);
 Datum
 visage_drop_history(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name =
+	psprintf("history.%s",
+			 core_dataset_table(text_to_cstring(PG_GETARG_TEXT_PP(0)),
+								CORE_LAYER_HISTORY));
 	bool		keep_data = PG_GETARG_BOOL(1);
 	History    *history =
 	history_describe(name, core_find_declaration("history", name, false));

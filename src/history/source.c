@@ -3,10 +3,12 @@
  * source.c
  *		What a history is merged from.
  *
- * A source is a table, or anything else that can be selected from.  A table
- * is read by the extension's owner once the caller's right to read it is
- * established; a view or a query may run functions of others, so it is run
- * as the caller, into a temporary table that is then the source.
+ * A source is a table, or anything else that can be selected from.  Only a
+ * superuser's table is read by the extension's owner, once the caller's right
+ * to read it is established.  Everything else is read as the caller,
+ * into a temporary table that is then the source: a view or a query may run
+ * functions of others, and whoever owns a table, or its schema, can put a
+ * view in its place at any moment.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,16 +25,6 @@
 #include "utils/rls.h"
 
 #define SOURCE_TABLE "visage_merge_source"
-
-/* Does this text begin like a query? */
-static bool
-is_query(const char *source)
-{
-	source += strspn(source, " \t\r\n(");
-	return pg_strncasecmp(source, "select", 6) == 0 ||
-		pg_strncasecmp(source, "with", 4) == 0 ||
-		pg_strncasecmp(source, "values", 6) == 0;
-}
 
 /* Runs the query as the caller, into a temporary table. */
 static char *
@@ -80,7 +72,7 @@ history_find_source(const char *source)
 	char		kind;
 	char	   *name;
 
-	if (is_query(source))
+	if (core_is_query(source))
 		return materialise(source);
 	relation = find_relation(source);
 	if (!OidIsValid(relation))
@@ -89,6 +81,7 @@ history_find_source(const char *source)
 									  get_rel_name(relation));
 	kind = get_rel_relkind(relation);
 	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) ||
+		!core_is_superusers_table(relation) ||
 		check_enable_rls(relation, InvalidOid, true) == RLS_ENABLED)
 		return materialise(psprintf("SELECT * FROM %s", name));
 	if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)

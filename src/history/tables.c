@@ -131,6 +131,7 @@ make_readers(const History *history)
 						  target_columns(history, "h", false),
 						  history->target),
 				 NULL, SPI_OK_UTILITY);
+	core_grant_made(CORE_LAYER_HISTORY);
 }
 
 /* Makes the tables after the source's columns; runs as the owner. */

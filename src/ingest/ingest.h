@@ -115,6 +115,8 @@ extern IngestPage *ingest_read_page(IngestRun *run, ScanSlice body,
 /* tables.c */
 extern void ingest_prepare_landing(IngestRun *run);
 extern void ingest_prepare_staging(IngestRun *run);
+extern Oid	ingest_column_type(const char *column, const char *declared,
+							   int32 *typmod);
 
 /* merge.c */
 extern char *ingest_merge_history(IngestRun *run);

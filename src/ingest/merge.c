@@ -89,6 +89,25 @@ create_history(const IngestRun *run, const char *history)
 }
 
 /*
+ * ERROR unless the history is made from the stream's staging table.  The
+ * merge runs as the extension's owner, who must not run a query of the
+ * history's declaration.
+ */
+static void
+check_source(const char *history, Jsonb *declared, const char *staging)
+{
+	char	   *source = core_json_text(declared, "source");
+
+	if (source == NULL || strcmp(source, staging) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" is not the history of its stream", history),
+				 errdetail("Its source is %s, not %s.", source, staging),
+				 errhint("Drop that history, or use write_disposition => "
+						 "'merge' and call visage_merge.")));
+}
+
+/*
  * Merges staging into the stream's history, as the extension's owner.
  * Returns the counts as JSON, or NULL where there is nothing to merge.
  */
@@ -96,19 +115,25 @@ char *
 ingest_merge_history(IngestRun *run)
 {
 	char	   *history = psprintf("history.%s", run->stream->table);
+	char	   *staging = psprintf("staging.%s", run->stream->table);
+	Jsonb	   *declared;
 	CoreArgs	args = {0};
 
 	if (strcmp(run->stream->disposition, "history") != 0 ||
-		!OidIsValid(core_table_oid(CORE_LAYER_STAGING, run->stream->table)))
+		!OidIsValid(core_own_table(CORE_LAYER_STAGING, run->stream->table)))
 		return NULL;
 	if (run->columns == NULL)
 		ingest_prepare_staging(run);
-	if (core_find_declaration("history", history, true) == NULL)
+	declared = core_find_declaration("history", history, true);
+	if (declared == NULL)
 		create_history(run, history);
+	else
+		check_source(history, declared, staging);
 	core_arg_text(&args, core_qualified(CORE_LAYER_HISTORY,
 										run->stream->table));
+	core_arg_text(&args, staging);
 	return core_query_text(psprintf("SELECT to_jsonb(m)"
-									" FROM %s.visage_merge($1::regclass)"
+									" FROM %s.visage_merge($1::regclass, $2)"
 									" AS m", core_extension_schema()),
 						   &args, CurrentMemoryContext);
 }

@@ -14,10 +14,8 @@
 #include "core/core.h"
 #include "core/secret.h"
 #include "ingest/ingest.h"
-#include "parser/parse_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 /* An argument that may not be NULL, as text. */
 static char *
@@ -52,7 +50,15 @@ check_secrets(Jsonb *secrets, Jsonb *manifest, const char *connector)
 	core_check_keys(secrets, psprintf("the secrets of connector \"%s\"",
 									  connector), list);
 	for (int i = 0; i < count; i++)
-		core_check_secret(names[i], core_json_text(secrets, names[i]));
+	{
+		char	   *reference = core_json_text(secrets, names[i]);
+
+		if (reference == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("secret \"%s\" must not be null", names[i])));
+		core_check_secret(names[i], reference);
+	}
 }
 
 /* base_url is http or https, page_size a positive number. */
@@ -96,6 +102,11 @@ visage_create_source(PG_FUNCTION_ARGS)
 	CoreDeclaration declaration = {.noun = "source",.name = name};
 
 	core_check_name("source", name);
+	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("options and secrets of a source must not be "
+						"null")));
 	connector_definition = core_find_declaration("connector", connector,
 												 false);
 	check_source_options(optional_jsonb(fcinfo, 2));
@@ -115,23 +126,23 @@ check_columns(Jsonb *columns)
 	int			count;
 	char	  **names = core_json_keys(columns, &count);
 
+	if (columns != NULL && !JB_ROOT_IS_OBJECT(columns))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the columns of a stream must be a JSON object")));
 	for (int i = 0; i < count; i++)
 	{
-		Oid			type;
+		char	   *declared = core_json_text(columns, names[i]);
 		int32		typmod;
 
-		parseTypeString(core_json_text(columns, names[i]), &type, &typmod, 0);
-		if (get_typtype(type) != TYPTYPE_BASE &&
-			get_typtype(type) != TYPTYPE_ENUM &&
-			get_typtype(type) != TYPTYPE_RANGE)
+		if (declared == NULL)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("column \"%s\" cannot have type %s", names[i],
-							format_type_be(type)),
-					 errdetail("Ingestion runs as the extension's owner, and "
-							   "a domain or composite type may run "
-							   "functions of other users."),
-					 errhint("Declare a base type, and cast in a view.")));
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("the type of column \"%s\" must not be null",
+							names[i]),
+					 errhint("Leave the column out, for a type that is "
+							 "inferred.")));
+		(void) ingest_column_type(names[i], declared, &typmod);
 	}
 }
 
@@ -251,19 +262,6 @@ visage_drop_source(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Drops a table of the stream, where Visage made it. */
-static void
-drop_table(CoreLayer layer, const char *table)
-{
-	CoreArgs	args = {0};
-
-	core_arg_text(&args, psprintf("%s.%s", core_layer_name(layer), table));
-	if (core_execute("DELETE FROM visage.datasets WHERE dataset = $1", &args,
-					 SPI_OK_DELETE) > 0)
-		core_execute(psprintf("DROP TABLE %s", core_qualified(layer, table)),
-					 NULL, SPI_OK_UTILITY);
-}
-
 PG_FUNCTION_INFO_V1(visage_drop_stream);
 Datum
 visage_drop_stream(PG_FUNCTION_ARGS)
@@ -284,8 +282,8 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 				 SPI_OK_DELETE);
 	if (!keep_data)
 	{
-		drop_table(CORE_LAYER_LANDING, table);
-		drop_table(CORE_LAYER_STAGING, table);
+		core_drop_dataset(CORE_LAYER_LANDING, table);
+		core_drop_dataset(CORE_LAYER_STAGING, table);
 	}
 	core_forget_declaration("stream", name);
 	core_become_caller(&caller);

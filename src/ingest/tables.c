@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #define LANDING_COLUMNS \
@@ -108,7 +109,7 @@ ingest_prepare_landing(IngestRun *run)
 
 	if (run->partition_day >= today)
 		return;
-	if (!OidIsValid(core_table_oid(CORE_LAYER_LANDING, stream->table)))
+	if (!OidIsValid(core_own_table(CORE_LAYER_LANDING, stream->table)))
 	{
 		(void) core_layer_schema(CORE_LAYER_LANDING);
 		core_execute(psprintf("CREATE TABLE %s (_id bigint"
@@ -129,6 +130,32 @@ ingest_prepare_landing(IngestRun *run)
 
 /* ---- staging ---- */
 
+/*
+ * The type of a column that a user declared, whose input runs no code of a
+ * user.  Asked again when the type is used: one of that name may have been
+ * dropped and made anew since.
+ */
+Oid
+ingest_column_type(const char *column, const char *declared, int32 *typmod)
+{
+	Oid			type;
+
+	parseTypeString(declared, &type, typmod, 0);
+	if (get_typtype(type) != TYPTYPE_BASE &&
+		get_typtype(type) != TYPTYPE_ENUM &&
+		get_typtype(type) != TYPTYPE_RANGE)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" cannot have type %s", column,
+						format_type_be(type)),
+				 errdetail("Ingestion runs as the extension's owner, and a "
+						   "domain or composite type may run functions of "
+						   "other users."),
+				 errhint("Declare a base type, and cast in a view.")));
+	core_check_type(column, type);
+	return type;
+}
+
 /* The declared type of a field, spelled by the server, or NULL. */
 static char *
 declared_type(const IngestStream *stream, const char *field)
@@ -139,7 +166,7 @@ declared_type(const IngestStream *stream, const char *field)
 
 	if (declared == NULL)
 		return NULL;
-	parseTypeString(declared, &type, &typmod, 0);
+	type = ingest_column_type(field, declared, &typmod);
 	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
 								FORMAT_TYPE_FORCE_QUALIFY);
 }
@@ -331,7 +358,7 @@ ingest_prepare_staging(IngestRun *run)
 
 	if (changed)
 	{
-		if (!OidIsValid(core_table_oid(CORE_LAYER_STAGING,
+		if (!OidIsValid(core_own_table(CORE_LAYER_STAGING,
 									   run->stream->table)))
 		{
 			check_column_clash(run);
