@@ -114,6 +114,7 @@ typedef struct CoreDeclaration
 } CoreDeclaration;
 
 extern Jsonb *core_definition(FunctionCallInfo fcinfo);
+extern void core_lock_declarations(void);
 extern CoreDeclared core_declare(const CoreDeclaration *declaration);
 extern Jsonb *core_find_declaration(const char *noun, const char *name,
 									bool missing_ok);

@@ -133,6 +133,8 @@ DECLARE
 	role text;
 	layer text;
 BEGIN
+	-- Two at once would grant the same twice.
+	LOCK TABLE visage.declarations IN SHARE ROW EXCLUSIVE MODE;
 	FOREACH role IN ARRAY ARRAY['visage_reader', 'visage_scorer', 'visage_engineer', 'visage_admin'] LOOP
 		IF visage.role_is_ours(role) THEN
 			CONTINUE;

@@ -141,6 +141,24 @@ store(const CoreDeclaration *declaration)
 }
 
 /*
+ * Until the end of the transaction nobody else declares or drops anything.
+ * For who looks at one declaration and then changes another, or drops what
+ * was made for it.
+ */
+void
+core_lock_declarations(void)
+{
+	CoreIdentity caller;
+
+	core_spi_begin();
+	core_become_owner(&caller);
+	core_execute("LOCK TABLE visage.declarations IN SHARE ROW EXCLUSIVE MODE",
+				 NULL, SPI_OK_UTILITY);
+	core_become_caller(&caller);
+	core_spi_end();
+}
+
+/*
  * Declares a noun: the same definition again is a NOTICE, a different one an
  * ERROR with the difference, unless it is to replace the old one.
  */
@@ -151,10 +169,9 @@ core_declare(const CoreDeclaration *declaration)
 	CoreIdentity caller;
 	Jsonb	   *old;
 
+	core_lock_declarations();
 	core_spi_begin();
 	core_become_owner(&caller);
-	core_execute("LOCK TABLE visage.declarations IN SHARE ROW EXCLUSIVE MODE",
-				 NULL, SPI_OK_UTILITY);
 	old = core_find_declaration(declaration->noun, declaration->name, true);
 	if (old == NULL)
 		store(declaration);

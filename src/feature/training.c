@@ -261,6 +261,7 @@ visage_create_training_set(PG_FUNCTION_ARGS)
 	core_check_name("training set", declaration.name);
 	declaration.definition = core_definition(fcinfo);
 	declaration.replace = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+	core_lock_declarations();
 	set = read_training_set(declaration.name, declaration.definition);
 	if (core_declare(&declaration) == CORE_DECLARED_SAME &&
 		OidIsValid(core_table_oid(CORE_LAYER_ENRICHED, set->name)))
@@ -300,6 +301,7 @@ visage_drop_training_set(PG_FUNCTION_ARGS)
 	bool		keep_data = PG_GETARG_BOOL(1);
 	CoreIdentity caller;
 
+	core_lock_declarations();
 	(void) core_find_declaration("training_set", name, false);
 	core_spi_begin();
 	core_become_owner(&caller);

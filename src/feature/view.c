@@ -262,6 +262,7 @@ visage_drop_feature_view(PG_FUNCTION_ARGS)
 	CoreArgs	args = {0};
 	char	   *user;
 
+	core_lock_declarations();
 	(void) core_find_declaration("feature_view", name, false);
 	core_arg_text(&args, name);
 	core_spi_begin();

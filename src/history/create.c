@@ -145,10 +145,12 @@ visage_drop_history(PG_FUNCTION_ARGS)
 			 core_dataset_table(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 								CORE_LAYER_HISTORY));
 	bool		keep_data = PG_GETARG_BOOL(1);
-	History    *history =
-	history_describe(name, core_find_declaration("history", name, false));
+	History    *history;
 	CoreIdentity caller;
 
+	core_lock_declarations();
+	history = history_describe(name, core_find_declaration("history", name,
+														   false));
 	core_spi_begin();
 	core_become_owner(&caller);
 	if (!keep_data)

@@ -213,6 +213,7 @@ visage_create_stream(PG_FUNCTION_ARGS)
 	CoreDeclaration declaration = {.noun = "stream",.fixed = fixed};
 
 	core_check_name("stream", stream);
+	core_lock_declarations();
 	(void) core_find_declaration("source", source, false);
 	for (int i = 6; i < 13; i++)
 		if (i != 8 && PG_ARGISNULL(i))
@@ -242,6 +243,7 @@ visage_drop_source(PG_FUNCTION_ARGS)
 	CoreArgs	args = {0};
 	char	   *stream;
 
+	core_lock_declarations();
 	(void) core_find_declaration("source", name, false);
 	core_arg_text(&args, name);
 	core_spi_begin();
@@ -268,13 +270,15 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		keep_data = PG_GETARG_BOOL(1);
-	Jsonb	   *definition = core_find_declaration("stream", name, false);
-	char	   *table = psprintf("%s__%s",
-								 core_json_text(definition, "source"),
-								 core_json_text(definition, "stream"));
+	Jsonb	   *definition;
+	char	   *table;
 	CoreIdentity caller;
 	CoreArgs	args = {0};
 
+	core_lock_declarations();
+	definition = core_find_declaration("stream", name, false);
+	table = psprintf("%s__%s", core_json_text(definition, "source"),
+					 core_json_text(definition, "stream"));
 	core_arg_text(&args, name);
 	core_spi_begin();
 	core_become_owner(&caller);

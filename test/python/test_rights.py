@@ -139,6 +139,16 @@ class RightsTest(unittest.TestCase):
         self.engineer.execute("SELECT visage_drop_history('records', keep_data => false)")
         self.assertIsNone(self.database.value("SELECT to_regclass('history.records')"))
 
+    def test_a_history_is_dropped_with_the_table_that_is_being_made(self):
+        self.engineer.execute("BEGIN")
+        self.create_history()
+        drop = house.Background(self.database, "SELECT visage_drop_history('records', keep_data => false)")
+        house.wait_until(lambda: self.database.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", drop.pid),
+                         "the drop waits")
+        self.engineer.execute("COMMIT")
+        self.assertIsNone(drop.join())
+        self.assertIsNone(self.database.value("SELECT to_regclass('history.records')"))
+
     # ---- what readers may read ----
 
     def test_readers_read_what_visage_made_and_nothing_else(self):
