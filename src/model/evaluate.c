@@ -49,7 +49,15 @@ model_metrics_json(Scored *rows, int64 count)
 	int64		positives = 0;
 
 	for (int64 i = 0; i < count; i++)
+	{
+		/* Nothing can be ranked beside a NaN. */
+		if (isnan(rows[i].score))
+			ereport(ERROR,
+					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					 errmsg("the model gives a row a score that is not a "
+							"number")));
 		positives += rows[i].label;
+	}
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '{');
 	append_number(&json, "rows", count);
