@@ -136,6 +136,7 @@ extern Jsonb *core_json_parse(const char *text);
 /* ---- what users give (trust.c, names.c) ---- */
 
 extern void core_check_type(const char *column, Oid type);
+extern bool core_is_superusers_schema(Oid schema);
 extern bool core_is_superusers_table(Oid relation);
 extern bool core_is_query(const char *text);
 

@@ -48,6 +48,25 @@ schema_name(CoreLayer layer)
 }
 
 /*
+ * ERROR where the layer's schema belongs to somebody who could put other
+ * tables, with triggers, in the place of Visage's.
+ */
+static void
+check_schema(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, false);
+
+	if (!core_is_superusers_schema(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("schema \"%s\" cannot be a layer", name),
+				 errdetail("It does not belong to a superuser, and its owner "
+						   "could replace the tables in it."),
+				 errhint("Let a superuser own it, or choose other schemas "
+						 "with the setting visage.schema_prefix.")));
+}
+
+/*
  * The layer's schema, made and granted to the roles of Visage where it does
  * not exist; the name is not quoted.  Runs as the extension's owner.
  */
@@ -58,7 +77,10 @@ core_layer_schema(CoreLayer layer)
 	CoreArgs	args = {0};
 
 	if (OidIsValid(get_namespace_oid(name, true)))
+	{
+		check_schema(name);
 		return name;
+	}
 	core_execute(psprintf("CREATE SCHEMA %s", quote_identifier(name)), NULL,
 				 SPI_OK_UTILITY);
 	core_execute(psprintf("COMMENT ON SCHEMA %s IS 'Layer of Visage.'",
@@ -144,6 +166,8 @@ core_own_table(CoreLayer layer, const char *table)
 				 errdetail("It was not made by Visage."),
 				 errhint("Choose another name, or move that relation "
 						 "away.")));
+	if (OidIsValid(relation))
+		check_schema(schema_name(layer));
 	return relation;
 }
 

@@ -100,8 +100,8 @@ core_check_type(const char *column, Oid type)
 }
 
 /* Does the schema belong to a superuser? */
-static bool
-is_superusers_schema(Oid schema)
+bool
+core_is_superusers_schema(Oid schema)
 {
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID,
 										ObjectIdGetDatum(schema));
@@ -135,5 +135,5 @@ core_is_superusers_table(Oid relation)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	schema = ((Form_pg_class) GETSTRUCT(tuple))->relnamespace;
 	ReleaseSysCache(tuple);
-	return superuser_arg(owner) && is_superusers_schema(schema);
+	return superuser_arg(owner) && core_is_superusers_schema(schema);
 }

@@ -334,6 +334,9 @@ run_merge(Merge *merge)
 	CoreArgs	args = merge_args(merge);
 	int64		most;
 
+	(void) core_own_table(CORE_LAYER_HISTORY, history->table);
+	(void) core_own_table(CORE_LAYER_HISTORY,
+						  psprintf("%s__superseded", history->table));
 	history_read_columns(history, merge->source);
 	core_execute(psprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE",
 						  history->target), NULL, SPI_OK_UTILITY);

@@ -132,6 +132,17 @@ class RightsTest(unittest.TestCase):
         self.engineer.execute("SELECT visage_drop_stream('sf.x', keep_data => false)")
         self.assertEqual(self.database.value("SELECT count(*) FROM landing.sf__x"), 0)
 
+    def test_a_schema_of_a_user_is_no_layer(self):
+        self.database.execute("CREATE SCHEMA history AUTHORIZATION test_engineer")
+        with self.assertRaises(errors.InsufficientPrivilege):
+            self.create_history()
+        self.database.execute("ALTER SCHEMA history OWNER TO postgres")
+        self.create_history()
+        self.merge()
+        self.database.execute("ALTER SCHEMA history OWNER TO test_engineer")
+        with self.assertRaises(errors.InsufficientPrivilege):
+            self.merge()
+
     def test_a_history_whose_view_is_gone_can_be_dropped(self):
         self.create_history()
         self.merge()
