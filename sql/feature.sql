@@ -69,6 +69,7 @@ SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', '
 SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"of": "amount"}}');
 SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"agg": "count", "windows": "1 day"}}');
 SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"agg": "count", "window": "-1 day"}}');
+SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"agg": "count", "window": "1000000 years"}}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"from": "request", "type": "float8"}}');
 SELECT visage_create_feature_view('v', '{customer}', 'regress_feature.orders', 'at', '{"n": {"agg": "count"}}', ttl => '1 day');
@@ -90,12 +91,22 @@ SELECT visage_create_feature_view('valued', '{customer}', 'values(1, now())', 'a
 \echo :LAST_ERROR_SQLSTATE
 RESET search_path;
 
+-- An instant without end has no age.
+SELECT visage_create_feature_view('endless', '{customer}', 'SELECT 1 AS customer, timestamptz ''-infinity'' AS at', 'at', '{"since": {"agg": "age"}, "last": {"agg": "recency"}}');
+SELECT visage_features('endless', '1', '2024-01-01 00:00+00');
+
 -- Training sets: errors.
 SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time', '{orders}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_training_set('t', 'SELECT 1 AS id, now() AS event_time, 1 AS label', '{orders}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time, 1 AS label, 1 AS n', '{orders}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time, 1 AS label, 2 AS label', '{orders}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time, 1 AS label, 1 AS visage_row', '{orders}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_training_set('t', 'SELECT ''a''::text AS customer, now() AS event_time, 1 AS label', '{orders}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_training_set('t', 'SELECT 1 AS customer, now() AS event_time, 1 AS label', '{order}');
 \echo :LAST_ERROR_SQLSTATE

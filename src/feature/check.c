@@ -69,14 +69,12 @@ static bool
 is_missing(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
-		error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
 		error->sqlerrcode == ERRCODE_INVALID_SCHEMA_NAME;
 }
 
 /*
  * Runs a step in a subtransaction.  False where it failed because a relation
- * or function that it names does not exist, with the message; any other
- * error goes on.
+ * that it names does not exist, with the message; any other error goes on.
  */
 bool
 feature_try(void (*step) (void *arg), void *arg, char **missing)

@@ -14,7 +14,9 @@
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "feature/feature.h"
+#include "parser/parse_oper.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 #define BUILT "visage_training_set"
 
@@ -26,6 +28,7 @@ typedef struct TrainingSet
 	char	   *known_at;
 	FeatureView **views;
 	int			view_count;
+	TupleDesc	label_columns;	/* of the labels, once they have been asked */
 	int64		rows;
 } TrainingSet;
 
@@ -49,18 +52,26 @@ read_training_set(const char *name, Jsonb *definition)
 	return set;
 }
 
-/* The names of the labels' columns, found by asking for no row. */
+/* The columns of a query, found by asking for no row. */
+static TupleDesc
+query_columns(const char *query)
+{
+	core_execute(psprintf("SELECT * FROM (%s\n) AS q LIMIT 0", query), NULL,
+				 SPI_OK_SELECT);
+	return CreateTupleDescCopy(SPI_tuptable->tupdesc);
+}
+
+/* The names of the labels' columns. */
 static char **
-label_names(const TrainingSet *set, int *count)
+label_names(TrainingSet *set, int *count)
 {
 	char	  **names;
 
-	core_execute(psprintf("SELECT * FROM (%s\n) AS l LIMIT 0", set->labels),
-				 NULL, SPI_OK_SELECT);
-	*count = SPI_tuptable->tupdesc->natts;
+	set->label_columns = query_columns(set->labels);
+	*count = set->label_columns->natts;
 	names = palloc(sizeof(char *) * *count);
 	for (int i = 0; i < *count; i++)
-		names[i] = pstrdup(NameStr(TupleDescAttr(SPI_tuptable->tupdesc,
+		names[i] = pstrdup(NameStr(TupleDescAttr(set->label_columns,
 												 i)->attname));
 	return names;
 }
@@ -96,6 +107,85 @@ check_labels(const TrainingSet *set, char **names, int count)
 								set->views[i]->entity[j]),
 						 errdetail("It is an entity column of feature view "
 								   "\"%s\".", set->views[i]->name)));
+}
+
+/* Is there an = for the two types, as the parser looks for one? */
+static bool
+can_compare(Oid left, Oid right)
+{
+	Operator	operator = oper(NULL, list_make1(makeString("=")), left,
+								right, true, -1);
+
+	if (operator == NULL)
+		return false;
+	ReleaseSysCache(operator);
+	return true;
+}
+
+/* An entity's column of the labels can be compared with the view's. */
+static void
+check_entity_type(const TrainingSet *set, const char *view,
+				  const char *entity, Oid view_type)
+{
+	for (int i = 0; i < set->label_columns->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(set->label_columns, i);
+
+		if (strcmp(NameStr(column->attname), entity) != 0 ||
+			can_compare(view_type, column->atttypid))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the labels of training set \"%s\" have another type "
+						"of \"%s\" than feature view \"%s\"", set->name,
+						entity, view),
+				 errdetail("It is %s in the labels and %s in the view.",
+						   format_type_be(column->atttypid),
+						   format_type_be(view_type)),
+				 errhint("Cast it in the query of the labels.")));
+	}
+}
+
+/* The entities of all views. */
+static void
+check_entity_types(const TrainingSet *set)
+{
+	for (int i = 0; i < set->view_count; i++)
+	{
+		const FeatureView *view = set->views[i];
+		StringInfoData events;
+		TupleDesc	columns;
+
+		initStringInfo(&events);
+		feature_append_events(&events, view);
+		columns = query_columns(events.data);
+		for (int j = 0; j < view->entity_count; j++)
+			check_entity_type(set, view->name, view->entity[j],
+							  TupleDescAttr(columns, j)->atttypid);
+	}
+}
+
+/* Columns of the labels have names, each once, and none of the query's own. */
+static void
+check_label_names(const TrainingSet *set, char **names, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (is_among(names[i], names, i))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("the labels of training set \"%s\" have two "
+							"columns \"%s\"", set->name, names[i])));
+		if (strncmp(names[i], "visage_", 7) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_RESERVED_NAME),
+					 errmsg("column \"%s\" of the labels of training set "
+							"\"%s\" has a reserved name", names[i],
+							set->name),
+					 errdetail("Names that begin with \"visage_\" are the "
+							   "extension's own."),
+					 errhint("Give the column another name in the query.")));
+	}
 }
 
 /* No column of the result may have two meanings. */
@@ -146,8 +236,10 @@ build(void *arg)
 	int			count;
 	char	  **names = label_names(set, &count);
 
+	check_label_names(set, names, count);
 	check_labels(set, names, count);
 	check_clash(set, names, count);
+	check_entity_types(set);
 	core_execute(psprintf("CREATE TEMPORARY TABLE " BUILT
 						  " ON COMMIT DROP AS %s",
 						  feature_query(set->views, set->view_count,

@@ -30,11 +30,13 @@ static const FeatureAggregate aggregates[] = {
 	true, true, false, true},
 	{"last", "(array_agg($o ORDER BY $t DESC, ($o)::text DESC)$f)[1]",
 	true, true, false, true},
-	{"recency", "(extract(epoch FROM $p - max($t)$f) / 86400)::float8",
-	false, false, false, false},
-	{"age", "(extract(epoch FROM $p - min($t)$f) / 86400)::float8",
-	false, false, false, false}
+	{"recency", "((extract(epoch FROM $p) - extract(epoch FROM max($t)$f)) / 86400)"
+	"::float8", false, false, false, true},
+	{"age", "((extract(epoch FROM $p) - extract(epoch FROM min($t)$f)) / 86400)"
+	"::float8", false, false, false, true}
 };
+
+#define LONGEST_WINDOW "1000 years"
 
 static const char *const later_aggregates[] = {
 	"trend", "rate", "ewma", "quantile", "as_of", "expr"
@@ -65,7 +67,19 @@ find_aggregate(const char *feature, const char *name)
 			 errhint("Known aggregates are: %s.", known.data)));
 }
 
-/* An interval greater than zero, spelled so that it can be read again. */
+/* The interval that the text is. */
+static Datum
+read_interval(const char *text)
+{
+	return DirectFunctionCall3(interval_in, CStringGetDatum(text),
+							   ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
+/*
+ * An interval greater than zero, spelled so that it can be read again, and
+ * so small that an instant less it is still one.
+ */
 static char *
 parse_window(const char *feature, const char *text)
 {
@@ -73,18 +87,15 @@ parse_window(const char *feature, const char *text)
 
 	if (text == NULL)
 		return NULL;
-	window = DirectFunctionCall3(interval_in, CStringGetDatum(text),
-								 ObjectIdGetDatum(InvalidOid),
-								 Int32GetDatum(-1));
+	window = read_interval(text);
 	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, window,
-										  DirectFunctionCall3(interval_in,
-															  CStringGetDatum("0"),
-															  ObjectIdGetDatum(InvalidOid),
-															  Int32GetDatum(-1)))) <= 0)
+										  read_interval("0"))) <= 0 ||
+		DatumGetInt32(DirectFunctionCall2(interval_cmp, window,
+										  read_interval(LONGEST_WINDOW))) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the window of feature \"%s\" must be greater than "
-						"zero", feature),
+						"zero and at most %s", feature, LONGEST_WINDOW),
 				 errdetail("It is %s.", text)));
 	return pstrdup(text);
 }
