@@ -8,13 +8,13 @@ EXTVERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" visage.control
 # symbols; all state (settings, caches) lives in visage.so.  Importers and
 # exporters of models are a library of their own, which has what writes and
 # checks images in common with visage.so.
-CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c,\
+CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c,\
 	$(wildcard src/core/*.c))
 MODELS_ONLY_C = src/model/module.c $(wildcard src/model/import*.c \
 	src/model/export*.c)
 MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c image.c \
 	version.c)
-VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c \
+VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c \
 	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c) \
 	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))
 VISAGE_NET_C = $(wildcard src/net/*.c src/ingest/*.c)
@@ -30,9 +30,10 @@ OWN_HEADERS = $(wildcard src/*/*.h)
 # In the order in which a later room may use what an earlier one created.
 SQL_PARTS = src/core/guard.sql src/core/core.sql src/quality/quality.sql \
 	src/run/run.sql src/ingest/ingest.sql src/history/history.sql \
-	src/feature/feature.sql src/model/model.sql connectors/connectors.sql \
+	src/feature/feature.sql src/model/model.sql connectors/schema.sql \
+	connectors/connectors.sql \
 	src/core/finish.sql
-CONNECTORS = $(sort $(wildcard connectors/*.json))
+CONNECTORS = $(filter-out %/schema.json,$(sort $(wildcard connectors/*.json)))
 
 DATA = $(wildcard upgrade/visage--*.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
@@ -46,7 +47,7 @@ PG_CFLAGS = -std=gnu11 -Wall -Wextra \
 SHLIB_LINK = -lm -Wl,--version-script=src/exports.map
 EXTRA_CLEAN = visage_net.so $(VISAGE_NET_C:.c=.o) $(VISAGE_NET_C:.c=.bc) \
 	visage_models.so $(MODELS_ONLY_C:.c=.o) $(MODELS_ONLY_C:.c=.bc) \
-	connectors/connectors.sql
+	connectors/connectors.sql connectors/schema.sql
 
 PG_CONFIG ?= pg_config
 ifeq ($(shell command -v $(PG_CONFIG)),)
@@ -65,7 +66,7 @@ $(OBJS) $(NET_OBJS) $(MODELS_OBJS): $(OWN_HEADERS) visage.control
 
 visage_net.so: $(NET_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(NET_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
-		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lm
+		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lcrypto -lz -lm
 
 visage_models.so: $(MODELS_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(MODELS_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
@@ -82,6 +83,12 @@ uninstall-libraries:
 	rm -f '$(DESTDIR)$(pkglibdir)/visage_net.so'
 	rm -f '$(DESTDIR)$(pkglibdir)/visage_models.so'
 .PHONY: install-libraries uninstall-libraries
+
+# The grammar of manifests, which visage_create_connector holds them to.
+connectors/schema.sql: connectors/schema.json
+	{ printf "CREATE FUNCTION visage.manifest_schema() RETURNS jsonb\n\tLANGUAGE sql IMMUTABLE PARALLEL SAFE\nBEGIN ATOMIC\n\tSELECT \$$schema\$$"; \
+		cat $<; printf "\$$schema\$$::pg_catalog.jsonb;\nEND;\n"; \
+		echo "COMMENT ON FUNCTION visage.manifest_schema() IS 'The grammar of manifests, a JSON Schema.';"; } > $@.tmp && mv $@.tmp $@
 
 # Manifests are data: each becomes a built-in row of the connector noun.
 connectors/connectors.sql: $(CONNECTORS)

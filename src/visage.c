@@ -9,6 +9,7 @@
 
 #include "core/compat.h"
 #include "core/settings.h"
+#include "core/shared.h"
 #include "fmgr.h"
 
 VISAGE_MODULE_MAGIC("visage");
@@ -19,4 +20,5 @@ void
 _PG_init(void)
 {
 	core_define_settings();
+	core_request_shared_memory();
 }

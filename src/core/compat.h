@@ -38,6 +38,26 @@
 	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #endif
 
+/* 16: summarizing indexes; which relations a recheck is about */
+#if PG_VERSION_NUM < 160000
+#define core_compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
+#define CORE_COMPAT_EPQ_RELATIONS
+#else
+#define core_compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false)
+#define CORE_COMPAT_EPQ_RELATIONS , NIL
+#endif
+
+/* 18: index scans may count what they do */
+#if PG_VERSION_NUM < 180000
+#define core_compat_index_beginscan(table, index, snapshot, keys) \
+	index_beginscan(table, index, snapshot, keys, 0)
+#else
+#define core_compat_index_beginscan(table, index, snapshot, keys) \
+	index_beginscan(table, index, snapshot, NULL, keys, 0)
+#endif
+
 /* 17: extensions name their own wait events */
 #if PG_VERSION_NUM < 170000
 #define core_compat_wait_event(name) PG_WAIT_EXTENSION

@@ -170,3 +170,27 @@ core_json_parse(const char *text)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											  CStringGetDatum(text)));
 }
+
+/* An object of one member. */
+Jsonb *
+core_json_object(const char *key, Jsonb *value)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	name = {.type = jbvString};
+	JsonbValue	content;
+
+	name.val.string.val = (char *) key;
+	name.val.string.len = strlen(key);
+	if (JB_ROOT_IS_SCALAR(value))
+		content = *getIthJsonbValueFromContainer(&value->root, 0);
+	else
+	{
+		content.type = jbvBinary;
+		content.val.binary.data = &value->root;
+		content.val.binary.len = VARSIZE(value) - VARHDRSZ;
+	}
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, &name);
+	pushJsonbValue(&state, WJB_VALUE, &content);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}

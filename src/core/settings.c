@@ -17,14 +17,19 @@
 
 static char *adoption_directory;
 static char *allowed_hosts;
+static int	breaker_failures;
+static int	breaker_pause;
 static int	connect_timeout;
 static bool enabled;
 static int	idle_timeout;
+static int	ingest_memory;
 static int	max_body;
 static int	max_record;
 static int	max_retries;
 static int	max_retry_wait;
 static int	model_cache;
+static int	max_rewrite;
+static int	prefetch;
 static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
@@ -111,6 +116,15 @@ define_access_settings(void)
 static void
 define_http_settings(void)
 {
+	DefineCustomIntVariable("visage.breaker_failures",
+							"Sets after how many failures in a row a host is "
+							"left alone.",
+							"0: never.", &breaker_failures, 10, 0, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.breaker_pause",
+							"Sets how long a host is left alone at first.",
+							NULL, &breaker_pause, 30000, 1, 3600 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.connect_timeout",
 							"Sets the time to wait for a connection.", NULL,
 							&connect_timeout, 10000, 100, INT_MAX, PGC_USERSET,
@@ -135,6 +149,16 @@ define_http_settings(void)
 							"Sets the longest wait before a repetition.",
 							NULL, &max_retry_wait, 300, 0, 86400, PGC_USERSET,
 							GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_rewrite",
+							"Sets the largest table that is written again to "
+							"widen a column.",
+							NULL, &max_rewrite, 1024 * 1024, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.prefetch",
+							"Sets how many pages are asked for ahead.",
+							"Where pages do not depend on each other.",
+							&prefetch, 8, 1, 32, PGC_USERSET, 0, NULL, NULL,
+							NULL);
 	DefineCustomIntVariable("visage.request_timeout",
 							"Sets the time that one answer may take in all.",
 							NULL, &request_timeout, 3600, 1, 86400,
@@ -150,6 +174,11 @@ define_http_settings(void)
 static void
 define_memory_settings(void)
 {
+	DefineCustomIntVariable("visage.ingest_memory",
+							"Sets the memory for answers that wait to be "
+							"read.",
+							NULL, &ingest_memory, 16 * 1024, 1024, INT_MAX,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.model_cache",
 							"Sets the room for the images of models that "
 							"all sessions share.",

@@ -3,10 +3,21 @@
  * net.h
  *		HTTP for the rooms that talk to the outside.
  *
- * A session keeps connections alive between requests.  net_fetch makes one
- * request, with its redirects and repetitions, and returns when there is an
- * answer or no hope of one; it raises an ERROR only for an interrupt.  Its
- * caller must hold no snapshot, no lock and no transaction id.
+ * A session keeps connections alive and drives any number of transfers.  A
+ * transfer is one request with its redirects, until net_again asks for it
+ * again or net_end gives it up; it begins when the host's budget and breaker
+ * let it.  Nothing moves but inside net_wait and net_kick, so a caller may
+ * commit, or raise an ERROR, between any two calls.
+ *
+ *	session = net_open(context, &limits);
+ *	transfer = net_start(session, request);
+ *	net_wait(transfer);				until it is done or its buffer is full
+ *	data = net_data(transfer, &length);  net_consume(transfer, length);
+ *	net_end(transfer);
+ *
+ * The caller of net_wait must hold no snapshot, no lock and no transaction
+ * id.  An ERROR is raised for an interrupt only; what goes wrong outside is
+ * told by net_outcome.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +26,7 @@
 
 #include "postgres.h"
 
-#define NET_MAX_HEADERS 16
-#define NET_MAX_STATUSES 16
+#define NET_MAX_HEADERS 32
 #define NET_MAX_REASON 512
 
 typedef struct NetHeader
@@ -27,12 +37,23 @@ typedef struct NetHeader
 
 typedef struct NetRequest
 {
-	char	   *url;
+	const char *method;			/* GET or POST */
+	char	   *url;			/* as messages may show it */
+	char	   *secret_query;	/* "name=value" to add to it, or NULL */
 	NetHeader	headers[NET_MAX_HEADERS];
 	int			header_count;
-	int			retry_statuses[NET_MAX_STATUSES];
-	int			retry_status_count;
+	char	   *body;			/* of a POST; must outlive the transfer */
 } NetRequest;
+
+/* What a host allows; zeros where there is no limit. */
+typedef struct NetLimits
+{
+	int			requests;
+	int64		per_ms;
+	int			concurrent;
+	char	   *remaining_header;
+	size_t		buffer;			/* bytes a transfer holds before it pauses */
+} NetLimits;
 
 typedef enum NetOutcome
 {
@@ -42,20 +63,40 @@ typedef enum NetOutcome
 	NET_FAILED					/* no answer, or one cut off */
 } NetOutcome;
 
-typedef struct NetResponse
-{
-	int			status;
-	char	   *body;			/* until the session's next fetch */
-	size_t		length;
-	int			attempts;
-	char		reason[NET_MAX_REASON]; /* unless NET_ANSWERED */
-} NetResponse;
-
 typedef struct NetSession NetSession;
+typedef struct NetTransfer NetTransfer;
 
+/* session.c */
+extern NetSession *net_open(MemoryContext context, const NetLimits *limits);
+extern bool net_wait(NetTransfer *transfer);
+extern void net_kick(NetSession *session);
 
-extern NetSession *net_open(MemoryContext context);
-extern NetOutcome net_fetch(NetSession *session, const NetRequest *request,
-							NetResponse *response);
+/* transfer.c */
+extern NetTransfer *net_start(NetSession *session, const NetRequest *request);
+extern void net_again(NetTransfer *transfer, const NetRequest *request,
+					  int64 wait_ms);
+extern void net_end(NetTransfer *transfer);
+extern bool net_is_done(const NetTransfer *transfer);
+extern NetOutcome net_outcome(const NetTransfer *transfer);
+extern const char *net_reason(const NetTransfer *transfer);
+extern int	net_status(const NetTransfer *transfer);
+extern int	net_attempts(const NetTransfer *transfer);
+extern char *net_data(const NetTransfer *transfer, size_t *length);
+extern void net_consume(NetTransfer *transfer, size_t length);
+extern void net_widen(NetTransfer *transfer);
+extern const char *net_header(const NetTransfer *transfer, const char *name);
+extern int64 net_retry_after(const NetTransfer *transfer);
+extern char *net_date(const NetTransfer *transfer);
+extern char *net_next_link(const NetTransfer *transfer, const char *rel);
+extern char *net_resolve_url(const char *base, const char *reference);
+extern bool net_same_origin(const char *a, const char *b);
+
+/* budget.c: a host's success or failure, as its breaker counts it */
+extern void net_report(NetTransfer *transfer, bool success);
+
+/* sign.c */
+extern char *net_base64url(const void *data, size_t length);
+extern char *net_base64(const void *data, size_t length);
+extern char *net_sign_rs256(const char *private_key, const char *text);
 
 #endif							/* VISAGE_NET_H */
