@@ -29,6 +29,42 @@ SELECT visage_create_source('s', 'socrata', '{"base_url": "https://example.org"}
 SELECT visage_create_source(NULL, 'socrata');
 \echo :LAST_ERROR_SQLSTATE
 
+-- Connectors.
+SELECT visage_create_connector('shop', '{"version": 1, "path": "/{resource}", "paginator": {"type": "page_number", "params": {"p": "{page}"}}}');
+SELECT visage_create_connector('shop', '{"version": 1, "path": "/{resource}", "paginator": {"type": "page_number", "params": {"p": "{page}"}}}');
+SELECT visage_create_connector('shop', '{"version": 1, "path": "/all"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_connector('shop', '{"version": 1, "path": "/all"}', replace => true);
+SELECT visage_create_connector('socrata', '{"version": 1, "path": "/all"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_connector('bad', '{"version": 2}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_connector('bad', '{"version": 1, "paginator": {"type": "pages"}}');
+SELECT visage_create_connector('bad', '{"version": 1, "paginator": {"type": "cursor"}}');
+SELECT visage_create_connector('bad', '{"version": 1, "streams": {"a": {"window": {"step": "soon"}}}}');
+SELECT visage_create_connector('bad', '{"version": 1, "responses": [{"status": [200, "2x"], "action": "retry"}]}');
+SELECT visage_create_connector('bad', '{"version": 1, "rate": {"requests": 0}}');
+SELECT visage_create_connector('bad', '{"version": 1, "colour": 1}');
+SELECT visage_create_connector('bad', '[]');
+SELECT visage_create_connector('bad__', '{"version": 1}');
+SELECT visage_create_connector('bad', NULL);
+SELECT visage_create_connector('desk', '{"version": 1, "base_url": "https://{option.name}.example.org", "options": {"name": {"required": true}}, "secrets": {"key": {"required": true}}, "auth": {"type": "http_basic", "username": "{secret.key}"}, "streams": {"tickets": {"path": "/tickets", "primary_key": ["id"]}}}');
+SELECT visage_create_source('d', 'desk', '{"name": "a"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('d', 'desk', '{}', '{"key": "env:VISAGE_KEY"}');
+SELECT visage_create_source('d', 'desk', '{"name": "a"}', '{"key": "env:VISAGE_KEY"}');
+SELECT visage_create_stream('d', 'ticket');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_stream('d', 'tickets');
+SELECT visage_drop_connector('desk');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_drop_stream('d.tickets');
+SELECT visage_drop_source('d');
+SELECT visage_drop_connector('desk');
+SELECT visage_drop_connector('shop');
+SELECT visage_drop_connector('socrata');
+\echo :LAST_ERROR_SQLSTATE
+
 -- Streams.
 SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
 SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
@@ -38,12 +74,10 @@ SELECT visage_create_stream('sff', 'x', primary_key => '{id}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_stream('sf', 'x');
 \echo :LAST_ERROR_SQLSTATE
-SELECT visage_create_stream('sf', 'x', primary_key => '{id}', write_disposition => 'replace');
-\echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', write_disposition => 'upsert');
 \echo :LAST_ERROR_SQLSTATE
-SELECT visage_create_stream('sf', 'x', primary_key => '{id}', schema_contract => 'freeze');
-SELECT visage_create_stream('sf', 'x', primary_key => '{id}', hard_deletes => 'invalidate');
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', schema_contract => 'thaw');
+SELECT visage_create_stream('sf', 'x', primary_key => '{id}', hard_deletes => 'sometimes');
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', options => '{"colour": 1}');
 SELECT visage_create_stream('sf', 'x', primary_key => '{id}', columns => '{"a": "no_such_type"}');
 \echo :LAST_ERROR_SQLSTATE
@@ -79,7 +113,7 @@ RESET visage.enabled;
 
 -- Dropping.
 SELECT visage_reset_stream('sf.businesses', '2021-01-01T00:00:00.000Z');
-SELECT stream, cursor_value, crawl_value FROM visage.stream_states;
+SELECT stream, cursor_value, crawl FROM visage.stream_states;
 SELECT visage_drop_source('sf');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_drop_stream('sf.businesses', keep_data => false);

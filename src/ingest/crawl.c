@@ -1,137 +1,373 @@
 /*-------------------------------------------------------------------------
  *
  * crawl.c
- *		One page: asking for it, checking it, saying what went wrong.
+ *		From where a stream is to its end, page by page.
  *
- * Runs between transactions: nothing here may look at a table.
+ * Pages are asked for ahead: where a page's position does not depend on the
+ * one before (offset, page number) up to visage.prefetch of them, more with
+ * each page that was full; elsewhere the next one as soon as it is known,
+ * before the one at hand is applied.  They are applied in order.
+ *
+ * Waiting is done between transactions; applying, with the position that it
+ * moves, in one (see ingest.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "core/core.h"
+#include "core/settings.h"
 #include "ingest/ingest.h"
-#include "mb/pg_wchar.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
-#define MAX_SHOWN 300			/* bytes of another system's error message */
+/* ---- pages asked for ---- */
 
-/* What the visitor looks for in an error body. */
-typedef struct ErrorBody
-{
-	const char *wanted;
-	char	   *message;
-} ErrorBody;
-
+/* Asks for the page at a position. */
 static void
-visit_error(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+ask(IngestRun *run, const IngestPosition *at)
 {
-	ErrorBody  *body = arg;
+	MemoryContext context = AllocSetContextCreate(run->context,
+												  "visage fetch",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	IngestFetch *fetch = palloc0(sizeof(IngestFetch));
 
-	if (kind == SCAN_STRING && scan_name_is(name, body->wanted))
-		body->message = scan_text(value);
+	fetch->context = context;
+	ingest_copy_position(&fetch->at, at);
+	fetch->request = ingest_build_request(run, &fetch->at);
+	fetch->transfer = net_start(run->net, fetch->request);
+	run->queue[run->queue_count++] = fetch;
+	MemoryContextSwitchTo(caller);
 }
 
-/* What the other system says of an error, in short, or "". */
-static char *
-error_message(const IngestStream *stream, const NetResponse *response)
-{
-	ErrorBody	body = {
-		.wanted = core_json_text(stream->manifest, "error_message")
-	};
-	ScanSlice	slice = {response->body, response->length};
-
-	if (body.wanted != NULL && response->length < 65536)
-		(void) scan_record(slice, visit_error, &body);
-	if (body.message == NULL)
-		return pstrdup("");
-	return psprintf(", and says: %.*s",
-					pg_mbcliplen(body.message, strlen(body.message),
-								 MAX_SHOWN), body.message);
-}
-
-/* The ERROR for a request that gave no usable answer. */
+/* The first page asked for is done with. */
 static void
-report_failure(const IngestRun *run, const NetRequest *request,
-			   NetOutcome outcome, const NetResponse *response)
+end_first(IngestRun *run)
 {
-	const char *stream = run->stream->name;
-	int64		page = run->pages + 1;
+	IngestFetch *fetch = run->queue[0];
 
-	if (outcome == NET_REFUSED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("page " INT64_FORMAT " of stream \"%s\" may not be "
-						"requested: %s", page, stream, response->reason),
-				 errdetail("The request was GET %s.", request->url),
-				 errhint("A superuser can add the host to setting "
-						 "visage.allowed_hosts.")));
-	if (outcome != NET_ANSWERED)
-		ereport(ERROR,
-				(errcode(outcome == NET_FAILED ? ERRCODE_CONNECTION_FAILURE :
-						 ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("could not read page " INT64_FORMAT " of stream "
-						"\"%s\": %s", page, stream, response->reason),
-				 errdetail("The request was GET %s, attempt %d.",
-						   request->url, response->attempts),
-				 errhint("The pages before it are committed; the next run "
-						 "goes on from there.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-			 errmsg("could not read page " INT64_FORMAT " of stream \"%s\": "
-					"the server answers with status %d%s", page, stream,
-					response->status, error_message(run->stream, response)),
-			 errdetail("The request was GET %s, attempt %d.",
-					   request->url, response->attempts),
-			 errhint("The pages before it are committed; the next run goes "
-					 "on from there.")));
+	net_end(fetch->transfer);
+	MemoryContextDelete(fetch->context);
+	run->queue_count--;
+	memmove(run->queue, run->queue + 1,
+			sizeof(IngestFetch *) * run->queue_count);
 }
 
-/* Does a page by cursor bring the crawl on?  An empty one ends it. */
-static bool
-brings_on(const IngestRun *run, const IngestPage *page)
+/* Gives up all pages asked for. */
+void
+ingest_end_fetches(IngestRun *run)
 {
-	const IngestPosition *position = &run->position;
-
-	if (page->count == 0 || run->stream->tie_break == NULL ||
-		position->tie == NULL)
-		return true;
-	return page->last_value != NULL &&
-		(strcmp(page->last_value, position->value) != 0 ||
-		 strcmp(page->last_tie, position->tie) != 0);
+	while (run->queue_count > 0)
+		end_first(run);
 }
 
 /*
- * The page at the run's position, in the page's context.  A page that is no
- * page, or brings nothing new, is asked for once more before the ERROR.
+ * Asks for the page at the run's position, unless it is the first that was
+ * asked for ahead, and for more where they can be known; depth is how many
+ * may be under way.
  */
-IngestPage *
-ingest_fetch_page(IngestRun *run)
+static void
+ask_ahead(IngestRun *run, int depth)
 {
-	NetRequest *request = ingest_build_request(run);
+	IngestPosition next;
+
+	if (run->queue_count > 0 &&
+		(run->queue[0]->at.query_pages > run->position.query_pages ||
+		 run->queue[0]->at.offset != run->position.offset ||
+		 run->queue[0]->at.page != run->position.page))
+		ingest_end_fetches(run);
+	if (run->queue_count == 0)
+		ask(run, &run->position);
+	while (run->queue_count < depth &&
+		   ingest_predict(run, &run->queue[run->queue_count - 1]->at, &next))
+		ask(run, &next);
+}
+
+/* ---- a page ---- */
+
+/* Takes over a position, with its texts in the run's memory. */
+static void
+move_to(IngestRun *run, const IngestPosition *next)
+{
+	MemoryContext caller = MemoryContextSwitchTo(run->context);
+
+	ingest_copy_position(&run->position, next);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Applies a batch and moves the position behind it, in one transaction. */
+static void
+commit_batch(IngestRun *run, IngestBatch *batch, const IngestPosition *next)
+{
+	if (batch->final)
+		run->pages++;
+	if (run->stream->spooled)
+	{
+		ingest_spool_page(run, batch);
+		move_to(run, next);
+		return;
+	}
+	if (batch->count == 0)
+	{
+		move_to(run, next);
+		return;
+	}
+	ingest_begin_work(run);
+	ingest_apply_batch(run, batch);
+	move_to(run, next);
+	ingest_save_position(run);
+	ingest_save_run(run);
+	ingest_end_work(run);
+}
+
+/* The first answer tells when the crawl began, by the system's clock. */
+static void
+note_beginning(IngestRun *run, const IngestFetch *fetch)
+{
+	const char *format = run->stream->cursor.format;
+	MemoryContext caller;
+	TimestampTz now;
+	char	   *date;
+
+	if (run->position.began != NULL || format == NULL)
+		return;
+	date = net_date(fetch->transfer);
+	if (date == NULL || !ingest_parse_instant(date, "iso8601", &now))
+		now = GetCurrentTimestamp();
+	caller = MemoryContextSwitchTo(run->context);
+	if (strcmp(format, "integer") == 0 || strcmp(format, "text") == 0)
+		format = "iso8601";
+	run->position.began = ingest_format_instant(now, format, NULL);
+	MemoryContextSwitchTo(caller);
+}
+
+/* What became of a page. */
+typedef enum PageResult
+{
+	PAGE_MORE,					/* the query goes on */
+	PAGE_LAST,
+	PAGE_SPLIT					/* the window is to be split */
+} PageResult;
+
+/* The page again from where it is, after a problem with its answer. */
+static void
+repeat_page(IngestRun *run, IngestFetch *fetch, const char *problem)
+{
+	MemoryContext caller = MemoryContextSwitchTo(fetch->context);
+
+	ingest_copy_position(&fetch->at, &run->position);
+	fetch->records = 0;
+	MemoryContextSwitchTo(caller);
+	ingest_retry(run, fetch, problem);
+}
+
+/*
+ * Reads one answer to the page asked for first and applies it.  False where
+ * it must be asked for again.
+ */
+static bool
+read_answer(IngestRun *run, IngestFetch *fetch, PageResult *result)
+{
+	IngestReader *reader = ingest_open_reader(run, fetch);
+	IngestBatch *batch;
+	IngestPosition next;
 	char	   *problem = NULL;
 
-	for (int attempt = 0; attempt < 2; attempt++)
+	do
 	{
-		NetResponse response;
-		NetOutcome	outcome = net_fetch(run->net, request, &response);
-		ScanSlice	body;
-		IngestPage *page;
+		bool		more;
 
-		if (outcome != NET_ANSWERED || response.status != 200)
-			report_failure(run, request, outcome, &response);
-		body.start = response.body;
-		body.length = response.length;
-		page = ingest_read_page(run, body, &problem);
-		if (page != NULL && brings_on(run, page))
-			return page;
-		if (page != NULL)
+		batch = ingest_next_batch(reader, &problem);
+		if (batch != NULL && !ingest_brings_on(run, fetch, batch))
 			problem = pstrdup("It brings no record after the last one.");
+		if (problem != NULL)
+		{
+			repeat_page(run, fetch, problem);
+			return false;
+		}
+		if (batch->final && ingest_splits_at(run, fetch->records))
+		{
+			*result = PAGE_SPLIT;
+			return true;
+		}
+		more = ingest_advance(run, fetch, batch, &next);
+		*result = more ? PAGE_MORE : PAGE_LAST;
+		if (batch->final && more && ingest_at_limit(run, &next) &&
+			ingest_pass_limit(run, batch, &next))
+		{
+			*result = PAGE_SPLIT;
+			return true;
+		}
+		if (batch->final && more && run->queue_count == 1 &&
+			!run->stream->paginator.parallel)
+		{
+			ask(run, &next);
+			net_kick(run->net);
+		}
+		if (batch->final)
+			run->last_page_hash = batch->hash;
+		commit_batch(run, batch, &next);
+		ingest_batch_done(reader);
+	} while (!batch->final);
+	return true;
+}
+
+/* A page that counts as one without records. */
+static PageResult
+skip_page(IngestRun *run, const IngestFetch *fetch)
+{
+	static IngestBatch empty;
+	IngestPosition next;
+	bool		more;
+
+	empty.final = empty.whole = true;
+	empty.envelope.start = "{}";
+	empty.envelope.length = 2;
+	more = ingest_advance(run, fetch, &empty, &next);
+	move_to(run, &next);
+	run->pages++;
+	return more ? PAGE_MORE : PAGE_LAST;
+}
+
+/* The page asked for first, to its end. */
+static PageResult
+read_page(IngestRun *run)
+{
+	IngestFetch *fetch = run->queue[0];
+	PageResult	result;
+
+	for (;;)
+	{
+		MemoryContextReset(run->page_context);
+		MemoryContextSwitchTo(run->page_context);
+		Assert(!TransactionIdIsValid(MyProc->xmin));
+		switch (ingest_await_answer(run, fetch))
+		{
+			case ACTION_SPLIT:
+				return PAGE_SPLIT;
+			case ACTION_IGNORE:
+				return skip_page(run, fetch);
+			default:
+				note_beginning(run, fetch);
+				if (read_answer(run, fetch, &result))
+					return result;
+		}
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("page " INT64_FORMAT " of stream \"%s\" is not usable",
-					run->pages + 1, run->stream->name),
-			 errdetail("%s The request was GET %s.", problem, request->url),
-			 errhint("The pages before it are committed; the next run goes "
-					 "on from there.")));
+}
+
+/* ---- a query ---- */
+
+/* The request that begins a query, where the manifest has one. */
+static void
+create_job(IngestRun *run)
+{
+	const IngestPaginator *paginator = &run->stream->paginator;
+	char	   *body;
+	ScanSlice	document;
+	char	   *cursor;
+
+	if (paginator->create == NULL || run->position.cursor != NULL)
+		return;
+	body = ingest_call_ruled(run, paginator->create, "the first cursor");
+	document.start = body;
+	document.length = strlen(body);
+	cursor = scan_path_text(document, paginator->create_path ?
+							paginator->create_path : paginator->path);
+	if (cursor == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("the answer that begins a query of stream \"%s\" has "
+						"no cursor", run->stream->name)));
+	if (paginator->percent)
+		cursor = ingest_decode_percent(cursor);
+	run->position.cursor = MemoryContextStrdup(run->context, cursor);
+}
+
+/* Page after page of the query at the run's position. */
+static void
+run_query(IngestRun *run)
+{
+	int			most = core_setting_int("visage.prefetch");
+	int			depth = 1;
+	PageResult	result;
+
+	run->seen_count = 0;
+	run->last_page_hash = 0;
+	MemoryContextReset(run->page_context);
+	MemoryContextSwitchTo(run->page_context);
+	create_job(run);
+	do
+	{
+		ask_ahead(run, depth);
+		result = read_page(run);
+		if (result == PAGE_SPLIT)
+		{
+			ingest_end_fetches(run);
+			ingest_drop_spool(run);
+			ingest_split_window(run);
+			create_job(run);
+			result = PAGE_MORE;
+			depth = 1;
+			continue;
+		}
+		end_first(run);
+		depth = Min(depth * 2, most);
+	} while (result == PAGE_MORE);
+	ingest_end_fetches(run);
+}
+
+/* ---- the crawl ---- */
+
+/* What was spooled is whole: it takes its place, with the position. */
+static void
+commit_spool(IngestRun *run, const IngestPosition *next)
+{
+	ingest_begin_work(run);
+	ingest_apply_spool(run);
+	move_to(run, next);
+	ingest_save_position(run);
+	ingest_save_run(run);
+	ingest_end_work(run);
+}
+
+/*
+ * Moves to the next query; false at the end.  A window that is whole is
+ * applied on the way.
+ */
+static bool
+next_query(IngestRun *run)
+{
+	IngestPosition before = run->position;
+	bool		more = ingest_next_query(run);
+	IngestPosition after = run->position;
+
+	if (run->stream->spooled &&
+		(!more || before.window_from != after.window_from))
+	{
+		run->position = before;
+		commit_spool(run, &after);
+	}
+	return more;
+}
+
+/* The crawl from the run's position to its end. */
+void
+ingest_crawl(IngestRun *run)
+{
+	bool		more;
+
+	if (run->position.under_way)
+		more = ingest_resume_query(run);
+	else
+	{
+		more = ingest_first_query(run);
+		run->position.under_way = true;
+	}
+	while (more)
+	{
+		run_query(run);
+		more = next_query(run);
+	}
 }

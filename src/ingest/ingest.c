@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
+#include "core/settings.h"
 #include "ingest/ingest.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -34,21 +35,27 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-/* What working needs to put back. */
-typedef struct Work
-{
-	bool		open;
-	CoreIdentity caller;
-	MemoryContext context;
-	ResourceOwner owner;
-} Work;
-
 /* ---- working ---- */
 
-/* From talking to working. */
-static void
-begin_work(Work *work)
+/* What work is done with, so that it does not depend on the session. */
+static const struct
 {
+	const char *name;
+	const char *value;
+}			settings[] = {
+	{"lock_timeout", "10s"},
+	{"client_min_messages", "warning"},
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"}
+};
+
+/* From talking to working. */
+void
+ingest_begin_work(IngestRun *run)
+{
+	IngestWork *work = &run->work;
+
 	work->context = CurrentMemoryContext;
 	work->owner = CurrentResourceOwner;
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -56,16 +63,18 @@ begin_work(Work *work)
 	work->open = true;
 	MemoryContextSwitchTo(work->context);
 	core_become_owner(&work->caller);
-	(void) set_config_option("lock_timeout", "10s", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("client_min_messages", "warning", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i].name, settings[i].value,
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 }
 
 /* Commits, and back to talking. */
-static void
-end_work(Work *work)
+void
+ingest_end_work(IngestRun *run)
 {
+	IngestWork *work = &run->work;
+
 	core_become_caller(&work->caller);
 	ReleaseCurrentSubTransaction();
 	work->open = false;
@@ -79,7 +88,7 @@ end_work(Work *work)
 
 /* After an error, from either state to a clean transaction. */
 static void
-abandon_work(Work *work)
+abandon_work(IngestWork *work)
 {
 	if (work->open)
 	{
@@ -133,17 +142,13 @@ claim(IngestRun *run)
 static char *
 apply_lag(const IngestStream *stream, const char *value)
 {
-	char	   *format = core_json_text(stream->manifest, "cursor_format");
-	CoreArgs	args = {0};
+	int64		lag = ingest_duration(stream->lag);
 
-	if (format == NULL || strcmp(stream->lag, "00:00:00") == 0)
+	/* windows move back by themselves, parents not at all */
+	if (stream->window.step != NULL || stream->parent != NULL || lag == 0)
 		return pstrdup(value);
-	core_arg_text(&args, value);
-	core_arg_text(&args, stream->lag);
-	core_arg_text(&args, format);
-	return core_query_text("SELECT to_char(($1::timestamptz - $2::interval)"
-						   " AT TIME ZONE 'UTC', $3)", &args,
-						   CurrentMemoryContext);
+	return ingest_shift_value(value, stream->cursor.format,
+							  stream->cursor.format, -lag);
 }
 
 /* Where the crawl begins or goes on. */
@@ -156,46 +161,46 @@ read_position(IngestRun *run, bool full_refresh)
 
 	core_arg_text(&args, stream->name);
 	if (!full_refresh && !run->back_fill &&
-		core_execute("SELECT cursor_value, crawl_value, crawl_tie,"
-					 " crawl_offset FROM visage.stream_states"
-					 " WHERE stream = $1", &args, SPI_OK_SELECT) > 0)
+		core_execute("SELECT cursor_value, crawl::text"
+					 " FROM visage.stream_states WHERE stream = $1", &args,
+					 SPI_OK_SELECT) > 0)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(run->context);
+		char	   *crawl = core_value_text(0, 2);
 
 		cursor = core_value_text(0, 1);
-		run->position.value = core_value_text(0, 2);
-		run->position.tie = core_value_text(0, 3);
-		run->position.offset = core_value_int8(0, 4);
+		ingest_read_position(&run->position,
+							 crawl ? core_json_parse(crawl) : NULL);
 		MemoryContextSwitchTo(caller);
 	}
 	if (run->back_fill)
 		return;
+	run->complete = stream->parent == NULL && stream->window.step == NULL &&
+		(stream->cursor.field == NULL ||
+		 (cursor == NULL && stream->initial_value == NULL));
 	if (cursor != NULL)
 		run->from_value = MemoryContextStrdup(run->context,
 											  apply_lag(stream, cursor));
 	else
 		run->from_value = stream->initial_value;
+	if (!run->position.under_way && ingest_tracks_seen(run))
+		ingest_begin_seen(run);
 }
 
 /* Writes the position in the transaction of the page that it describes. */
-static void
-write_position(IngestRun *run)
+void
+ingest_save_position(IngestRun *run)
 {
 	CoreArgs	args = {0};
+	char	   *crawl = ingest_write_position(&run->position);
 
 	if (run->back_fill)
 		return;
 	core_arg_text(&args, run->stream->name);
-	core_arg_text(&args, run->position.value);
-	core_arg_text(&args, run->position.tie);
-	core_arg_int8(&args, run->position.offset);
-	core_execute("INSERT INTO visage.stream_states"
-				 " (stream, crawl_value, crawl_tie, crawl_offset)"
-				 " VALUES ($1, $2, $3, $4)"
-				 " ON CONFLICT (stream) DO UPDATE SET"
-				 " crawl_value = EXCLUDED.crawl_value,"
-				 " crawl_tie = EXCLUDED.crawl_tie,"
-				 " crawl_offset = EXCLUDED.crawl_offset, updated_at = now()",
+	core_arg_text(&args, crawl);
+	core_execute("INSERT INTO visage.stream_states (stream, crawl)"
+				 " VALUES ($1, $2::jsonb) ON CONFLICT (stream) DO UPDATE SET"
+				 " crawl = EXCLUDED.crawl, updated_at = now()",
 				 &args, SPI_OK_INSERT);
 }
 
@@ -208,11 +213,12 @@ finish_position(IngestRun *run)
 	if (run->back_fill)
 		return;
 	core_arg_text(&args, run->stream->name);
-	core_execute("UPDATE visage.stream_states SET"
-				 " cursor_value = coalesce(crawl_value, cursor_value),"
-				 " crawl_value = NULL, crawl_tie = NULL, crawl_offset = 0,"
-				 " updated_at = now() WHERE stream = $1", &args,
-				 SPI_OK_UPDATE);
+	core_arg_text(&args, ingest_next_cursor(run));
+	core_execute("INSERT INTO visage.stream_states (stream, cursor_value)"
+				 " VALUES ($1, $2) ON CONFLICT (stream) DO UPDATE SET"
+				 " cursor_value = coalesce(EXCLUDED.cursor_value,"
+				 " stream_states.cursor_value), crawl = NULL,"
+				 " updated_at = now()", &args, SPI_OK_INSERT);
 }
 
 /* Writes the run's counters, and its end where state is not 'running'. */
@@ -230,72 +236,34 @@ write_run(IngestRun *run, const char *state, const char *history,
 	core_arg_int8(&args, run->quarantined);
 	core_arg_text(&args, history);
 	core_arg_text(&args, error);
+	core_arg_int8(&args, run->deleted);
 	core_execute("UPDATE visage.run_log SET state = $2, error = $8,"
 				 " heartbeat_at = clock_timestamp(), finished_at ="
 				 " CASE WHEN $2 <> 'running' THEN clock_timestamp() END,"
 				 " counters = jsonb_strip_nulls(jsonb_build_object("
 				 " 'pages', $3, 'records', $4, 'landed', $5,"
 				 " 'unchanged', $4 - $5 - $6, 'quarantined', $6,"
-				 " 'history', $7::jsonb)) WHERE run_id = $1",
+				 " 'deleted', nullif($9, 0), 'history', $7::jsonb)) WHERE run_id = $1",
 				 &args, SPI_OK_UPDATE);
+}
+
+/* The counters so far, in the transaction of what they count. */
+void
+ingest_save_run(IngestRun *run)
+{
+	write_run(run, "running", NULL, NULL);
 }
 
 /* ---- the procedure ---- */
 
-/* Moves the position past the page. */
-static void
-advance(IngestRun *run, const IngestPage *page)
-{
-	run->pages++;
-	run->position.offset += page->count;
-	if (page->last_value == NULL)
-		return;
-	run->position.value = MemoryContextStrdup(run->context,
-											  page->last_value);
-	run->position.tie = page->last_tie == NULL ? NULL :
-		MemoryContextStrdup(run->context, page->last_tie);
-}
-
-/* Page after page, until one is empty. */
-static void
-crawl(IngestRun *run, Work *work)
-{
-	for (;;)
-	{
-		IngestPage *page;
-
-		MemoryContextReset(run->page_context);
-		MemoryContextSwitchTo(run->page_context);
-		Assert(!TransactionIdIsValid(MyProc->xmin));
-		page = ingest_fetch_page(run);
-		if (page->count == 0)
-			return;
-		begin_work(work);
-		ingest_apply_page(run, page);
-		advance(run, page);
-		write_position(run);
-		write_run(run, "running", NULL, NULL);
-		end_work(work);
-	}
-}
-
 /* Writes the failure to the run's row, after everything else is undone. */
 static void
-record_failure(IngestRun *run, Work *work, const ErrorData *error)
+record_failure(IngestRun *run, const ErrorData *error)
 {
 	MemoryContextSwitchTo(run->page_context);
-	begin_work(work);
+	ingest_begin_work(run);
 	write_run(run, "failed", NULL, error->message);
-	end_work(work);
-}
-
-/* A kept plan belongs to the session, not to the run's memory. */
-static void
-forget_plan(IngestRun *run)
-{
-	if (run->plan != NULL)
-		SPI_freeplan(run->plan);
-	run->plan = NULL;
+	ingest_end_work(run);
 }
 
 /* The context of errors inside a page's work. */
@@ -342,7 +310,7 @@ text_argument(FunctionCallInfo fcinfo, int position)
 
 /* Reads the declaration, and claims the stream. */
 static void
-start_run(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
+start_run(FunctionCallInfo fcinfo, IngestRun *run)
 {
 	char	   *name = text_argument(fcinfo, 0);
 	bool		full_refresh = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
@@ -351,9 +319,10 @@ start_run(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
 	run->to_value = text_argument(fcinfo, 3);
 	run->back_fill = run->from_value != NULL || run->to_value != NULL;
 	core_require_enabled(psprintf("ingestion of stream \"%s\"", name));
-	begin_work(work);
+	ingest_begin_work(run);
 	run->stream = ingest_read_stream(name);
-	if (run->back_fill && run->stream->cursor_field == NULL)
+	if (run->back_fill && run->stream->cursor.field == NULL &&
+		run->stream->window.step == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("stream \"%s\" has no cursor field to fill back by",
@@ -365,7 +334,43 @@ start_run(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
 				 errhint("Run visage_resume('stream', '%s').", name)));
 	claim(run);
 	read_position(run, full_refresh);
-	end_work(work);
+	ingest_end_work(run);
+}
+
+/* What the manifest says the system allows, and room for its answers. */
+static NetSession *
+open_session(IngestRun *run)
+{
+	Jsonb	   *rate = core_json_value(run->stream->manifest, "rate");
+	char	   *requests = core_json_text(rate, "requests");
+	char	   *concurrent = core_json_text(rate, "concurrent");
+	int64		memory = core_setting_int("visage.ingest_memory") * 1024;
+	int64		pages = run->stream->paginator.parallel ?
+	core_setting_int("visage.prefetch") : 2;
+	NetLimits	limits = {0};
+
+	limits.requests = requests ? atoi(requests) : 0;
+	limits.per_ms = ingest_duration(core_json_text(rate, "per")) / 1000;
+	limits.concurrent = concurrent ? atoi(concurrent) : 0;
+	limits.remaining_header = core_json_text(rate, "remaining_header");
+	limits.buffer = Max(memory / pages, 65536);
+	return net_open(run->context, &limits);
+}
+
+/* Ends the run in one transaction with what only its end can tell. */
+static void
+finish_run(IngestRun *run)
+{
+	char	   *history;
+
+	MemoryContextReset(run->page_context);
+	MemoryContextSwitchTo(run->page_context);
+	ingest_begin_work(run);
+	ingest_delete_unseen(run);
+	finish_position(run);
+	history = ingest_merge_history(run);
+	write_run(run, "success", history, NULL);
+	ingest_end_work(run);
 }
 
 /*
@@ -373,7 +378,7 @@ start_run(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
  * subtransaction open, which nobody above would close.
  */
 static void
-run_to_end(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
+run_to_end(FunctionCallInfo fcinfo, IngestRun *run)
 {
 	ErrorContextCallback context = {.previous = error_context_stack,
 	.callback = describe_page,.arg = run};
@@ -381,16 +386,10 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
 	error_context_stack = &context;
 	PG_TRY();
 	{
-		char	   *history;
-
-		start_run(fcinfo, run, work);
-		run->net = net_open(run->context);
-		crawl(run, work);
-		begin_work(work);
-		finish_position(run);
-		history = ingest_merge_history(run);
-		write_run(run, "success", history, NULL);
-		end_work(work);
+		start_run(fcinfo, run);
+		run->net = open_session(run);
+		ingest_crawl(run);
+		finish_run(run);
 	}
 	PG_CATCH();
 	{
@@ -400,15 +399,21 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run, Work *work)
 		error = CopyErrorData();
 		FlushErrorState();
 		error_context_stack = context.previous;
-		work->context = run->context;
-		abandon_work(work);
+		run->work.context = run->context;
+		abandon_work(&run->work);
 		if (run->run_id != 0)
-			record_failure(run, work, error);
-		forget_plan(run);
+			record_failure(run, error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
+}
+
+/* Reset callback of the run's memory: the spool is no memory. */
+static void
+close_spool(void *arg)
+{
+	ingest_drop_spool(arg);
 }
 
 PG_FUNCTION_INFO_V1(visage_ingest);
@@ -416,22 +421,26 @@ Datum
 visage_ingest(PG_FUNCTION_ARGS)
 {
 	IngestRun  *run;
-	Work		work = {0};
+	MemoryContextCallback *callback;
 	MemoryContext context;
 
 	check_call(fcinfo);
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	/* The portal's context outlives the transactions of the run. */
-	context = AllocSetContextCreate(PortalContext, "visage ingest",
+	context = AllocSetContextCreate(PortalContext ? PortalContext :
+									TopMemoryContext, "visage ingest",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	run = palloc0(sizeof(IngestRun));
 	run->context = context;
 	run->page_context = AllocSetContextCreate(context, "visage page",
 											  ALLOCSET_DEFAULT_SIZES);
-	run_to_end(fcinfo, run, &work);
-	forget_plan(run);
+	callback = palloc(sizeof(MemoryContextCallback));
+	callback->func = close_spool;
+	callback->arg = run;
+	MemoryContextRegisterResetCallback(context, callback);
+	run_to_end(fcinfo, run);
 	SPI_finish();
 	MemoryContextDelete(context);
 	PG_RETURN_VOID();

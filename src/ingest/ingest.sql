@@ -1,17 +1,49 @@
 -- Room ingest: sources, streams, and how far each stream has come.
 
--- cursor_value is where the next crawl begins.  crawl_* is where an
--- unfinished one goes on; all of it changes with the rows it describes.
+-- cursor_value is where the next crawl begins.  crawl is where an unfinished
+-- one goes on (see position.c); both change with the rows they describe.
 CREATE TABLE visage.stream_states (
 	stream text PRIMARY KEY,
 	cursor_value text,
-	crawl_value text,
-	crawl_tie text,
-	crawl_offset bigint NOT NULL DEFAULT 0,
+	crawl jsonb,
 	updated_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE visage.stream_states IS 'How far each stream has come; committed with its rows.';
 SELECT pg_catalog.pg_extension_config_dump('visage.stream_states', '');
+
+CREATE TABLE visage.schema_changes (
+	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	dataset text NOT NULL,
+	run_id bigint,
+	column_name text NOT NULL,
+	change text NOT NULL,
+	before text,
+	after text,
+	changed_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE visage.schema_changes IS 'What changed in staging tables, or was not let in; committed with the page that brought it.';
+SELECT pg_catalog.pg_extension_config_dump('visage.schema_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('visage.schema_changes_id_seq', '');
+
+CREATE FUNCTION visage.breaker_states(OUT host text, OUT state text, OUT failures integer, OUT opened_at timestamptz, OUT retry_at timestamptz, OUT last_error text, OUT requests_under_way integer, OUT scope text) RETURNS SETOF record
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED
+	AS '$libdir/visage_net', 'visage_breaker_states';
+COMMENT ON FUNCTION visage.breaker_states() IS 'The hosts that were called, each with the state of its circuit breaker.';
+
+CREATE VIEW visage.breakers AS
+	SELECT host, state, failures, opened_at, retry_at, last_error, requests_under_way, scope
+	FROM visage.breaker_states();
+COMMENT ON VIEW visage.breakers IS 'The circuit breaker of each host: closed, open or half_open; scope session where Visage is not preloaded.';
+
+CREATE FUNCTION visage_create_connector(name text, manifest jsonb, replace boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_create_connector';
+COMMENT ON FUNCTION visage_create_connector(text, jsonb, boolean) IS 'Declares a connector: a manifest that says how to talk to a kind of system.';
+
+CREATE FUNCTION visage_drop_connector(name text, keep_data boolean DEFAULT true) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_drop_connector';
+COMMENT ON FUNCTION visage_drop_connector(text, boolean) IS 'Forgets a connector that has no sources.';
 
 CREATE FUNCTION visage_create_source(name text, connector text, options jsonb DEFAULT '{}', secrets jsonb DEFAULT '{}', replace boolean DEFAULT false) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE

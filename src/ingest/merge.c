@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "ingest/ingest.h"
+#include "utils/builtins.h"
 
 /* The columns of these fields that staging has. */
 static char **
@@ -53,16 +54,29 @@ arg_columns(CoreArgs *args, const IngestRun *run, const char *option,
 		core_arg(args, TEXTARRAYOID, (Datum) 0, true);
 }
 
+/* The condition that a record deletes its key, from the manifest, or NULL. */
+static char *
+delete_condition(const IngestStream *stream)
+{
+	Jsonb	   *rule = core_json_value(stream->endpoint, "deleted_when");
+
+	if (rule == NULL || strcmp(stream->hard_deletes, "ignore") == 0)
+		return NULL;
+	return psprintf("%s::text = %s",
+					quote_identifier(core_snake_case(core_json_text(rule, "path"))),
+					quote_literal_cstr(core_json_text(rule, "equals")));
+}
+
 /* Declares the stream's history. */
 static void
 create_history(const IngestRun *run, const char *history)
 {
 	const IngestStream *stream = run->stream;
 	int			system_count;
-	char	  **system_fields = core_json_text_array(stream->manifest,
+	char	  **system_fields = core_json_text_array(stream->endpoint,
 													 "system_fields",
 													 &system_count);
-	char	   *cursor[1] = {stream->cursor_field};
+	char	   *cursor[1] = {stream->cursor.field};
 	int			key_count = stream->key_count;
 	char	  **keys = existing_columns(run, stream->keys, &key_count);
 	CoreArgs	args = {0};
@@ -71,13 +85,16 @@ create_history(const IngestRun *run, const char *history)
 	core_arg_text(&args, psprintf("staging.%s", stream->table));
 	core_arg_text_array(&args, keys, key_count);
 	arg_columns(&args, run, "sequence_by", cursor,
-				stream->cursor_field ? 1 : 0);
+				stream->cursor.field ? 1 : 0);
 	arg_columns(&args, run, "track_history_columns", NULL, 0);
 	arg_columns(&args, run, "fixed_columns", system_fields, system_count);
+	core_arg_text(&args, stream->hard_deletes);
+	core_arg_text(&args, delete_condition(stream));
 	core_execute(psprintf("SELECT %s.visage_create_history($1, $2, $3,"
 						  " sequence_by => $4,"
 						  " track_history_columns => $5,"
-						  " fixed_columns => $6)", core_extension_schema()),
+						  " fixed_columns => $6, hard_deletes => $7,"
+						  " delete_when => $8)", core_extension_schema()),
 				 &args, SPI_OK_SELECT);
 
 	memset(&args, 0, sizeof(args));
@@ -132,8 +149,11 @@ ingest_merge_history(IngestRun *run)
 	core_arg_text(&args, core_qualified(CORE_LAYER_HISTORY,
 										run->stream->table));
 	core_arg_text(&args, staging);
+	core_arg(&args, BOOLOID, BoolGetDatum(ingest_tracks_seen(run)), false);
 	return core_query_text(psprintf("SELECT to_jsonb(m)"
-									" FROM %s.visage_merge($1::regclass, $2)"
-									" AS m", core_extension_schema()),
+									" FROM %s.visage_merge($1::regclass, $2,"
+									" complete => $3, extract_at =>"
+									" CASE WHEN $3 THEN now() END) AS m",
+									core_extension_schema()),
 						   &args, CurrentMemoryContext);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * page.c
- *		From the bytes of a page to records with keys.
+ *		From the bytes of records to their members, keys and cursors.
  *
  * Also collects, across the pages of a run, which fields there are and of
  * which kinds; tables.c makes columns of them.
@@ -10,43 +10,60 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "core/core.h"
 #include "core/settings.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 
-/* What visiting one record gathers. */
-typedef struct RecordVisit
+/* What visiting records gathers. */
+typedef struct Visit
 {
 	IngestRun  *run;
+	IngestBatch *batch;
+	IngestRecord *record;
 	ScanSlice  *keys;			/* one slice a primary key field */
 	bool	   *key_found;
 	ScanSlice	cursor;
 	ScanSlice	tie;
 	int			hint;			/* where the next field probably is */
-} RecordVisit;
+	int			flattened;		/* the object being flattened, -1: none */
+	StringInfoData name;		/* room for a nested field's name */
+} Visit;
 
-/* The field of this name, added where it is new. */
-static IngestField *
-find_field(RecordVisit *visit, ScanSlice name)
+/* ---- fields ---- */
+
+/* The column of a field: as renamed, or after its name. */
+static char *
+column_of(const IngestStream *stream, const char *name, int flattened)
 {
-	IngestRun  *run = visit->run;
-	MemoryContext caller;
-	ScanSlice	quoted = {name.start - 1, name.length + 2};
+	char	   *renamed = core_json_text(core_json_value(stream->endpoint,
+														 "rename"), name);
 
-	/* Records of a page have their fields in much the same order. */
-	for (int i = 0; i < run->field_count; i++)
-	{
-		int			index = (visit->hint + i) % run->field_count;
+	if (renamed != NULL)
+		return renamed;
+	if (flattened < 0)
+		return core_snake_case(name);
+	return psprintf("%s%s", stream->prefixes[flattened],
+					core_snake_case(name +
+									strlen(stream->flattened[flattened]) + 1));
+}
 
-		if (scan_name_is(name, run->fields[index].name))
-		{
-			visit->hint = index + 1;
-			return &run->fields[index];
-		}
-	}
-	caller = MemoryContextSwitchTo(run->context);
+static bool
+same(const char *a, const char *b)
+{
+	return a != NULL && strcmp(a, b) == 0;
+}
+
+/* Appends a field that is new to the run. */
+static int
+add_field(IngestRun *run, char *name, int flattened)
+{
+	const IngestStream *stream = run->stream;
+	MemoryContext caller = MemoryContextSwitchTo(run->context);
+	IngestField *field;
+
 	if (run->field_count == run->field_allocated)
 	{
 		run->field_allocated = Max(run->field_allocated * 2, 64);
@@ -54,35 +71,161 @@ find_field(RecordVisit *visit, ScanSlice name)
 			palloc(sizeof(IngestField) * run->field_allocated) :
 			repalloc(run->fields, sizeof(IngestField) * run->field_allocated);
 	}
-	run->fields[run->field_count].name = scan_text(quoted);
-	run->fields[run->field_count].column =
-		core_snake_case(run->fields[run->field_count].name);
-	run->fields[run->field_count].kinds = 0;
-	run->field_count++;
+	field = &run->fields[run->field_count++];
+	memset(field, 0, sizeof(IngestField));
+	field->name = pstrdup(name);
+	field->column = column_of(stream, name, flattened);
+	field->key = -1;
+	for (int i = 0; i < stream->key_count; i++)
+		if (strcmp(stream->keys[i], name) == 0)
+			field->key = i;
+	field->is_cursor = same(stream->cursor.field, name);
+	field->is_tie = same(stream->paginator.tie_break, name);
 	MemoryContextSwitchTo(caller);
-	return &run->fields[run->field_count - 1];
+	return run->field_count - 1;
 }
 
-/* ScanVisitor: notes the field, and the value if it is of use here. */
+/* The index of the field of this name, added where it is new. */
+static int
+find_field(Visit *visit, ScanSlice name)
+{
+	IngestRun  *run = visit->run;
+	ScanSlice	quoted = {name.start - 1, name.length + 2};
+
+	/* Records of a page have their fields in much the same order. */
+	for (int i = 0, index = visit->hint; i < run->field_count; i++, index++)
+	{
+		if (index >= run->field_count)
+			index = 0;
+		if (scan_name_is(name, run->fields[index].name))
+		{
+			visit->hint = index + 1;
+			return index;
+		}
+	}
+	return add_field(run, scan_text(quoted), -1);
+}
+
+/* The same for a member of an object that is flattened. */
+static int
+find_nested_field(Visit *visit, ScanSlice name)
+{
+	IngestRun  *run = visit->run;
+	ScanSlice	quoted = {name.start - 1, name.length + 2};
+
+	resetStringInfo(&visit->name);
+	appendStringInfo(&visit->name, "%s.%s",
+					 run->stream->flattened[visit->flattened],
+					 scan_text(quoted));
+	for (int i = 0, index = visit->hint; i < run->field_count; i++, index++)
+	{
+		if (index >= run->field_count)
+			index = 0;
+		if (strcmp(visit->name.data, run->fields[index].name) == 0)
+		{
+			visit->hint = index + 1;
+			return index;
+		}
+	}
+	return add_field(run, visit->name.data, visit->flattened);
+}
+
+/* ---- records ---- */
+
+/* Notes a member, and its value if it is of use here. */
+static void
+take_member(Visit *visit, int index, ScanSlice value, ScanKind kind)
+{
+	IngestBatch *batch = visit->batch;
+	IngestField *field = &visit->run->fields[index];
+	IngestMember *member;
+
+	if (batch->member_count == batch->member_allocated)
+	{
+		batch->member_allocated = Max(batch->member_allocated * 2, 4096);
+		batch->members = batch->members == NULL ?
+			palloc(sizeof(IngestMember) * batch->member_allocated) :
+			repalloc_huge(batch->members, sizeof(IngestMember) *
+						  (Size) batch->member_allocated);
+	}
+	member = &batch->members[batch->member_count++];
+	member->field = index;
+	member->kind = kind;
+	member->value = value;
+	visit->record->member_count++;
+	field->kinds |= kind;
+	if (field->key >= 0)
+	{
+		visit->keys[field->key] = value;
+		visit->key_found[field->key] =
+			(kind & (SCAN_NULL | SCAN_CONTAINER)) == 0;
+	}
+	if (field->is_cursor && kind != SCAN_NULL)
+		visit->cursor = value;
+	if (field->is_tie && kind != SCAN_NULL)
+		visit->tie = value;
+}
+
+/* ScanVisitor for the record itself. */
 static void
 visit_member(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
 {
-	RecordVisit *visit = arg;
+	Visit	   *visit = arg;
 	const IngestStream *stream = visit->run->stream;
-	IngestField *field = find_field(visit, name);
 
-	field->kinds |= kind;
-	for (int i = 0; i < stream->key_count; i++)
-		if (strcmp(field->name, stream->keys[i]) == 0 &&
-			(kind & (SCAN_NULL | SCAN_CONTAINER)) == 0)
+	for (int i = 0; i < stream->flattened_count; i++)
+		if (kind == SCAN_CONTAINER && scan_name_is(name,
+												   stream->flattened[i]))
+			return;
+	take_member(visit, find_field(visit, name), value, kind);
+}
+
+/* ScanVisitor for an object that is flattened. */
+static void
+visit_nested(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+{
+	Visit	   *visit = arg;
+
+	take_member(visit, find_nested_field(visit, name), value, kind);
+}
+
+/* Members that lie deeper: of flattened objects, and declared by path. */
+static void
+take_nested(Visit *visit)
+{
+	const IngestStream *stream = visit->run->stream;
+	ScanSlice	record = visit->record->slice;
+	ScanSlice	value;
+	ScanKind	kind;
+
+	for (int i = 0; i < stream->flattened_count; i++)
+		if (scan_path(record, stream->flattened[i], &value, &kind) &&
+			kind == SCAN_CONTAINER && *value.start == '{')
 		{
-			visit->keys[i] = value;
-			visit->key_found[i] = true;
+			visit->flattened = i;
+			(void) scan_record(value, visit_nested, visit);
 		}
-	if (stream->cursor_field &&
-		strcmp(field->name, stream->cursor_field) == 0 && kind != SCAN_NULL)
+	for (int i = 0; i < stream->path_count; i++)
+	{
+		char	   *quoted;
+		ScanSlice	name;
+
+		if (!scan_path(record, stream->paths[i], &value, &kind))
+			continue;
+		quoted = psprintf("\"%s\"", stream->paths[i]);
+		name.start = quoted + 1;
+		name.length = strlen(stream->paths[i]);
+		take_member(visit, find_field(visit, name), value, kind);
+	}
+	/* a cursor or tie that is no field of its own */
+	if (visit->cursor.start == NULL && stream->cursor.field != NULL &&
+		strchr(stream->cursor.field, '.') != NULL &&
+		scan_path(record, stream->cursor.field, &value, &kind) &&
+		kind != SCAN_NULL)
 		visit->cursor = value;
-	if (stream->tie_break && strcmp(field->name, stream->tie_break) == 0 &&
+	if (visit->tie.start == NULL && stream->paginator.tie_break != NULL &&
+		strchr(stream->paginator.tie_break, '.') != NULL &&
+		scan_path(record, stream->paginator.tie_break, &value, &kind) &&
 		kind != SCAN_NULL)
 		visit->tie = value;
 }
@@ -92,7 +235,7 @@ visit_member(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
  * where a field is missing, null or no scalar.
  */
 static char *
-record_key(const RecordVisit *visit)
+record_key(const Visit *visit)
 {
 	const IngestStream *stream = visit->run->stream;
 	StringInfoData key;
@@ -117,7 +260,7 @@ record_key(const RecordVisit *visit)
 
 /* Why a record has no key: its first field that is missing or no scalar. */
 static char *
-no_key_reason(const RecordVisit *visit)
+no_key_reason(const Visit *visit)
 {
 	int			i = 0;
 
@@ -127,59 +270,115 @@ no_key_reason(const RecordVisit *visit)
 					"scalar", visit->run->stream->keys[i]);
 }
 
-/* Checks one record and takes its key and cursor. */
-static void
-read_record(IngestRun *run, IngestPage *page, IngestRecord *record)
+/* Does the record say that its key is deleted? */
+static bool
+says_deleted(const IngestStream *stream, ScanSlice record)
 {
-	const IngestStream *stream = run->stream;
-	RecordVisit visit = {.run = run};
+	Jsonb	   *rule = core_json_value(stream->endpoint, "deleted_when");
+	char	   *value;
 
-	visit.keys = palloc0(sizeof(ScanSlice) * Max(stream->key_count, 1));
-	visit.key_found = palloc0(sizeof(bool) * Max(stream->key_count, 1));
-	record->reason = scan_record(record->slice, visit_member, &visit);
-	record->key = record_key(&visit);
+	if (rule == NULL)
+		return false;
+	value = scan_path_text(record, core_json_text(rule, "path"));
+	return value != NULL && strcmp(value, core_json_text(rule, "equals")) == 0;
+}
+
+/* Keeps the record's cursor, for the position behind the batch. */
+static void
+take_cursor(Visit *visit)
+{
+	const IngestStream *stream = visit->run->stream;
+	IngestBatch *batch = visit->batch;
+	bool		by_tie = stream->paginator.kind == PAGES_KEYSET &&
+	stream->paginator.tie_break != NULL;
+
+	if (by_tie && visit->tie.start == NULL)
+		return;
+	if (by_tie)
+		batch->last_tie = scan_text(visit->tie);
+	if (visit->cursor.start == NULL)
+		return;
+	batch->last_value = scan_text(visit->cursor);
+	if (!stream->cursor.ordered &&
+		(batch->newest == NULL ||
+		 ingest_compare_values(stream->cursor.format, batch->last_value,
+							   batch->newest) > 0))
+		batch->newest = batch->last_value;
+}
+
+/* Checks one record and takes its members, key and cursor. */
+static void
+read_record(Visit *visit, IngestRecord *record)
+{
+	const IngestStream *stream = visit->run->stream;
+
+	visit->record = record;
+	visit->cursor.start = visit->tie.start = NULL;
+	visit->flattened = -1;
+	for (int i = 0; i < stream->key_count; i++)
+		visit->key_found[i] = false;
+	record->first_member = visit->batch->member_count;
+	record->reason = scan_record(record->slice, visit_member, visit);
+	if (record->reason == NULL &&
+		(stream->flattened_count > 0 || stream->path_count > 0 ||
+		 visit->cursor.start == NULL || visit->tie.start == NULL))
+		take_nested(visit);
+	record->key = record_key(visit);
 	if (record->reason == NULL && record->key == NULL &&
 		stream->key_count > 0)
-		record->reason = no_key_reason(&visit);
-	if (visit.cursor.start != NULL && (stream->tie_break == NULL ||
-									   visit.tie.start != NULL))
-	{
-		page->last_value = scan_text(visit.cursor);
-		page->last_tie = stream->tie_break ? scan_text(visit.tie) : NULL;
-	}
+		record->reason = no_key_reason(visit);
+	record->deleted = record->reason == NULL &&
+		says_deleted(stream, record->slice);
+	take_cursor(visit);
+}
+
+/* A hash of the record's bytes, for pages that may come twice. */
+static uint64
+add_hash(uint64 hash, ScanSlice slice)
+{
+	return hash_bytes_extended((const unsigned char *) slice.start,
+							   Min(slice.length, PG_INT32_MAX), hash);
 }
 
 /*
- * The page's records, in the page's context.  NULL with *problem set where
- * the body is no page.
+ * The records that were cut, in the current context.  NULL with *problem set
+ * where one is larger than the limit.
  */
-IngestPage *
-ingest_read_page(IngestRun *run, ScanSlice body, char **problem)
+IngestBatch *
+ingest_read_records(IngestRun *run, const Split *split, char **problem)
 {
-	IngestPage *page = palloc0(sizeof(IngestPage));
-	char	   *selector = core_json_text(run->stream->manifest,
-										  "data_selector");
+	IngestBatch *batch = palloc0(sizeof(IngestBatch));
 	size_t		limit = (size_t) core_setting_int("visage.max_record") * 1024;
-	ScanSlice  *slices = scan_page(body, selector ? selector : "",
-								   &page->count, problem);
+	bool		hashed = run->stream->paginator.kind != PAGES_KEYSET;
+	int			key_count = Max(run->stream->key_count, 1);
+	Visit		visit = {.run = run,.batch = batch};
 
-	if (slices == NULL)
-		return NULL;
-	page->records = palloc_extended(sizeof(IngestRecord) *
-									(Size) Max(page->count, 1),
-									MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
-	for (int i = 0; i < page->count; i++)
+	visit.keys = palloc(sizeof(ScanSlice) * key_count);
+	visit.key_found = palloc(sizeof(bool) * key_count);
+	initStringInfo(&visit.name);
+	batch->count = split->count;
+	batch->records = palloc_extended(sizeof(IngestRecord) *
+									 (Size) Max(batch->count, 1),
+									 MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+	for (int i = 0; i < batch->count; i++)
 	{
+		IngestRecord *record = &batch->records[i];
+
 		CHECK_FOR_INTERRUPTS();
-		if (slices[i].length > limit)
+		record->slice = split->records[i].slice;
+		if (record->slice.length > limit)
 		{
 			*problem = psprintf("Record %d has %zu bytes, more than setting "
 								"visage.max_record allows.", i + 1,
-								slices[i].length);
+								record->slice.length);
 			return NULL;
 		}
-		page->records[i].slice = slices[i];
-		read_record(run, page, &page->records[i]);
+		if (hashed)
+			batch->hash = add_hash(batch->hash, record->slice);
+		if (split->records[i].reason != NULL)
+			record->reason = split->records[i].reason;
+		else
+			read_record(&visit, record);
 	}
-	return page;
+	return batch;
 }

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * scan.c
- *		Cuts a page of JSON into records without changing a byte of them.
+ *		Reads JSON from outside without changing a byte of it.
  *
  * A general parser would turn numbers into doubles and refuse a whole page
- * for one bad record.  So a page is scanned twice.  scan_page only matches
+ * for one bad record.  So a page is scanned twice.  split.c only matches
  * brackets and strings, to find where each record begins and ends; it fails
  * where the page is no JSON or is cut off.  scan_record then holds one
  * record to everything that jsonb demands, so that a record it passes can be
- * cast without an error, and a bad one is put aside alone.
+ * encoded without an error, and a bad one is put aside alone.
  *
  * Pages come from outside: nothing is read past the end of a slice, and
  * depth is bounded.
@@ -378,124 +378,6 @@ scan_record(ScanSlice record, ScanVisitor visitor, void *arg)
 	return cursor.reason;
 }
 
-/* ---- pages: brackets and strings only ---- */
-
-/* Passes one value; false where the page ends first. */
-static bool
-skip_value(Cursor *cursor)
-{
-	int64		depth = 0;
-
-	skip_space(cursor);
-	while (cursor->at < cursor->end)
-	{
-		char		c = *cursor->at;
-
-		if (depth == 0 && (c == ',' || c == ']' || c == '}'))
-			return true;
-		cursor->at++;
-		if (c == '"')
-		{
-			while (cursor->at < cursor->end && *cursor->at != '"')
-				cursor->at += *cursor->at == '\\' ? 2 : 1;
-			if (cursor->at >= cursor->end)
-				return false;
-			cursor->at++;
-		}
-		else if (c == '{' || c == '[')
-			depth++;
-		else if (c == '}' || c == ']')
-			depth--;
-	}
-	return false;
-}
-
-/* Moves to the value of a member of the object at the cursor. */
-static bool
-enter_member(Cursor *cursor, const char *name)
-{
-	if (!accept(cursor, '{'))
-		return false;
-	while (accept(cursor, '"'))
-	{
-		ScanSlice	found = {.start = cursor->at};
-
-		if (!scan_string(cursor))
-			return false;
-		found.length = cursor->at - found.start - 1;
-		if (!accept(cursor, ':'))
-			return false;
-		if (scan_name_is(found, name))
-			return true;
-		if (!skip_value(cursor) || !accept(cursor, ','))
-			return false;
-	}
-	return false;
-}
-
-/* Moves to the array that the selector ("", "a" or "a.b") names. */
-static bool
-enter_selector(Cursor *cursor, const char *selector)
-{
-	char	   *path = pstrdup(selector);
-	char	   *part;
-
-	while ((part = strsep(&path, ".")) != NULL)
-		if (part[0] != '\0' && !enter_member(cursor, part))
-			return false;
-	return true;
-}
-
-/*
- * The records of a page, in order.  NULL with *problem set where the page is
- * no JSON, is cut off, or has no array where the selector says.
- */
-ScanSlice *
-scan_page(ScanSlice page, const char *selector, int *count, char **problem)
-{
-	Cursor		cursor = {.at = page.start,.end = page.start + page.length};
-	int			allocated = 1024;
-	ScanSlice  *records = palloc(sizeof(ScanSlice) * allocated);
-
-	*count = 0;
-	*problem = NULL;
-	if (!enter_selector(&cursor, selector) || !accept(&cursor, '['))
-	{
-		*problem = selector[0] ?
-			psprintf("There is no array at \"%s\".", selector) :
-			pstrdup("It is not a JSON array.");
-		return NULL;
-	}
-	if (accept(&cursor, ']'))
-		return records;
-	do
-	{
-		const char *start;
-
-		CHECK_FOR_INTERRUPTS();
-		skip_space(&cursor);
-		start = cursor.at;
-		if (!skip_value(&cursor))
-			break;
-		if (*count == allocated)
-		{
-			allocated *= 2;
-			records = repalloc_huge(records,
-									(Size) allocated * sizeof(ScanSlice));
-		}
-		records[*count].start = start;
-		records[(*count)++].length = cursor.at - start;
-	} while (accept(&cursor, ','));
-	if (!accept(&cursor, ']'))
-	{
-		*problem = psprintf("The JSON is cut off or malformed at byte %zu "
-							"of %zu.", (size_t) (cursor.at - page.start),
-							page.length);
-		return NULL;
-	}
-	return records;
-}
-
 /* ---- values ---- */
 
 /* Appends a code point as UTF-8. */
@@ -568,4 +450,106 @@ scan_name_is(ScanSlice name, const char *text)
 		return strcmp(scan_text(quoted), text) == 0;
 	return strlen(text) == name.length &&
 		memcmp(name.start, text, name.length) == 0;
+}
+
+/* What a visitor looks for: one member by name. */
+typedef struct Wanted
+{
+	const char *name;
+	size_t		length;
+	ScanSlice	value;
+	ScanKind	kind;
+	bool		found;
+} Wanted;
+
+static void
+visit_wanted(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+{
+	Wanted	   *wanted = arg;
+
+	if (name.length == wanted->length &&
+		memcmp(name.start, wanted->name, name.length) == 0)
+	{
+		wanted->value = value;
+		wanted->kind = kind;
+		wanted->found = true;
+	}
+}
+
+/*
+ * Finds the value at a path of member names joined by dots; "" is the value
+ * itself.  What stands before a fault in the JSON is found, too.
+ */
+bool
+scan_path(ScanSlice document, const char *path, ScanSlice *value,
+		  ScanKind *kind)
+{
+	*value = document;
+	*kind = SCAN_CONTAINER;
+	while (*path != '\0')
+	{
+		size_t		len = strcspn(path, ".");
+		Wanted		wanted = {.name = path,.length = len};
+
+		(void) scan_record(*value, visit_wanted, &wanted);
+		if (!wanted.found)
+			return false;
+		*value = wanted.value;
+		*kind = wanted.kind;
+		path += len + (path[len] == '.');
+	}
+	return true;
+}
+
+/* The scalar at a path as text; NULL where there is none, or null. */
+char *
+scan_path_text(ScanSlice document, const char *path)
+{
+	ScanSlice	value;
+	ScanKind	kind;
+
+	if (!scan_path(document, path, &value, &kind) ||
+		(kind & (SCAN_NULL | SCAN_CONTAINER)))
+		return NULL;
+	return scan_text(value);
+}
+
+/* Is this one JSON value and nothing else?  If not, why. */
+const char *
+scan_document(ScanSlice document)
+{
+	Cursor		cursor = {.at = document.start,
+	.end = document.start + document.length};
+
+	(void) scan_value(&cursor);
+	skip_space(&cursor);
+	if (cursor.reason == NULL && cursor.at != cursor.end)
+		bad(&cursor, "something follows the document");
+	return cursor.reason;
+}
+
+/* Calls back for each element of an array; false: it is none. */
+bool
+scan_elements(ScanSlice array, ScanElement element, void *arg)
+{
+	Cursor		cursor = {.at = array.start,.end = array.start + array.length};
+
+	if (!accept(&cursor, '['))
+		return false;
+	if (accept(&cursor, ']'))
+		return true;
+	do
+	{
+		ScanSlice	value;
+		ScanKind	kind;
+
+		skip_space(&cursor);
+		value.start = cursor.at;
+		kind = scan_value(&cursor);
+		value.length = cursor.at - value.start;
+		if (cursor.reason != NULL)
+			return false;
+		element(arg, value, kind);
+	} while (accept(&cursor, ','));
+	return accept(&cursor, ']');
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * scan.h
- *		Cutting a page into records; see scan.c.
+ *		Reading JSON from outside; see scan.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,11 +31,17 @@ typedef struct ScanSlice
 typedef void (*ScanVisitor) (void *arg, ScanSlice name, ScanSlice value,
 							 ScanKind kind);
 
-extern ScanSlice *scan_page(ScanSlice page, const char *selector,
-							int *count, char **problem);
+/* Called for each element of an array. */
+typedef void (*ScanElement) (void *arg, ScanSlice value, ScanKind kind);
+
 extern const char *scan_record(ScanSlice record, ScanVisitor visitor,
 							   void *arg);
 extern char *scan_text(ScanSlice value);
+extern bool scan_path(ScanSlice document, const char *path, ScanSlice *value,
+					  ScanKind *kind);
+extern char *scan_path_text(ScanSlice document, const char *path);
+extern const char *scan_document(ScanSlice document);
+extern bool scan_elements(ScanSlice array, ScanElement element, void *arg);
 extern bool scan_name_is(ScanSlice name, const char *text);
 
 #endif							/* VISAGE_SCAN_H */

@@ -14,6 +14,7 @@
 #include "core/core.h"
 #include "core/secret.h"
 #include "ingest/ingest.h"
+#include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -61,17 +62,67 @@ check_secrets(Jsonb *secrets, Jsonb *manifest, const char *connector)
 	}
 }
 
-/* base_url is http or https, page_size a positive number. */
+/* What the manifest calls required must be there. */
 static void
-check_source_options(Jsonb *options)
+check_required(Jsonb *manifest, const char *what, Jsonb *given,
+			   const char *connector)
 {
-	static const char *const known[] = {"base_url", "page_size", NULL};
-	char	   *url;
-	char	   *size;
+	Jsonb	   *known = core_json_value(manifest, what);
+	int			count;
+	char	  **names = core_json_keys(known, &count);
 
-	core_check_keys(options, "the options of a source", known);
-	url = core_json_text(options, "base_url");
-	size = core_json_text(options, "page_size");
+	for (int i = 0; i < count; i++)
+		if (core_json_bool(core_json_value(known, names[i]), "required",
+						   false) &&
+			core_json_text(given, names[i]) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("connector \"%s\" needs \"%s\" among the %s",
+							connector, names[i], what)));
+}
+
+/* The options that an object may have: these, and the manifest's. */
+static void
+check_option_names(Jsonb *options, Jsonb *manifest, const char *what,
+				   const char *const *own)
+{
+	int			count;
+	char	  **names = core_json_keys(core_json_value(manifest, "options"),
+									   &count);
+	const char **known;
+	int			known_count = 0;
+
+	while (own[known_count] != NULL)
+		known_count++;
+	known = palloc0(sizeof(char *) * (known_count + count + 1));
+	memcpy(known, own, sizeof(char *) * known_count);
+	for (int i = 0; i < count; i++)
+		known[known_count++] = names[i];
+	core_check_keys(options, what, known);
+}
+
+/* page_size is a positive number. */
+static void
+check_page_size(Jsonb *options)
+{
+	char	   *size = core_json_text(options, "page_size");
+
+	if (size != NULL && (strspn(size, "0123456789") != strlen(size) ||
+						 strlen(size) > 6 || atoi(size) == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"page_size\" must be between 1 and 999999"),
+				 errdetail("It is %s.", size)));
+}
+
+/* base_url is http or https; the manifest may have one of its own. */
+static void
+check_base_url(Jsonb *options, Jsonb *manifest)
+{
+	char	   *url = core_json_text(options, "base_url");
+
+	if (url == NULL && core_json_text(manifest, "base_url") != NULL)
+		return;
 	if (url == NULL || (strncmp(url, "http://", 7) != 0 &&
 						strncmp(url, "https://", 8) != 0))
 		ereport(ERROR,
@@ -84,12 +135,16 @@ check_source_options(Jsonb *options)
 				 errmsg("option \"base_url\" must not hold a user or "
 						"password"),
 				 errhint("Give credentials as secrets.")));
-	if (size != NULL && (strspn(size, "0123456789") != strlen(size) ||
-						 strlen(size) > 6 || atoi(size) == 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"page_size\" must be between 1 and 999999"),
-				 errdetail("It is %s.", size)));
+}
+
+static void
+check_source_options(Jsonb *options, Jsonb *manifest)
+{
+	static const char *const own[] = {"base_url", "page_size", NULL};
+
+	check_option_names(options, manifest, "the options of a source", own);
+	check_base_url(options, manifest);
+	check_page_size(options);
 }
 
 PG_FUNCTION_INFO_V1(visage_create_source);
@@ -98,7 +153,7 @@ visage_create_source(PG_FUNCTION_ARGS)
 {
 	char	   *name = required_text(fcinfo, 0, "name");
 	char	   *connector = required_text(fcinfo, 1, "connector");
-	Jsonb	   *connector_definition;
+	Jsonb	   *manifest;
 	CoreDeclaration declaration = {.noun = "source",.name = name};
 
 	core_check_name("source", name);
@@ -107,12 +162,12 @@ visage_create_source(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("options and secrets of a source must not be "
 						"null")));
-	connector_definition = core_find_declaration("connector", connector,
-												 false);
-	check_source_options(optional_jsonb(fcinfo, 2));
-	check_secrets(optional_jsonb(fcinfo, 3),
-				  core_json_value(connector_definition, "manifest"),
-				  connector);
+	manifest = core_json_value(core_find_declaration("connector", connector,
+													 false), "manifest");
+	check_source_options(optional_jsonb(fcinfo, 2), manifest);
+	check_secrets(optional_jsonb(fcinfo, 3), manifest, connector);
+	check_required(manifest, "options", optional_jsonb(fcinfo, 2), connector);
+	check_required(manifest, "secrets", optional_jsonb(fcinfo, 3), connector);
 	declaration.definition = core_definition(fcinfo);
 	declaration.replace = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
 	(void) core_declare(&declaration);
@@ -146,60 +201,79 @@ check_columns(Jsonb *columns)
 	}
 }
 
-/* An argument with a fixed set of values, of which some work today. */
+/* An argument with a fixed set of values. */
 static void
-check_choice(const char *argument, const char *value,
-			 const char *const *works, const char *const *later)
+check_choice(Jsonb *definition, const char *argument,
+			 const char *const *choices)
 {
-	for (const char *const *choice = works; *choice; choice++)
+	char	   *value = core_json_text(definition, argument);
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (const char *const *choice = choices; *choice; choice++)
+	{
 		if (strcmp(*choice, value) == 0)
 			return;
-	for (const char *const *choice = later; *choice; choice++)
-		if (strcmp(*choice, value) == 0)
-			core_not_supported(psprintf("%s => '%s'", argument, value),
-							   psprintf("Use %s => '%s'.", argument,
-										works[0]));
+		appendStringInfo(&list, "%s'%s'", list.len ? ", " : "", *choice);
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for \"%s\": \"%s\"", argument, value),
-			 errhint("Use '%s'.", works[0])));
+			 errhint("Use one of %s.", list.data)));
 }
 
 /* The arguments of a stream that stand by themselves. */
 static void
-check_stream(Jsonb *definition)
+check_stream(Jsonb *definition, Jsonb *manifest)
 {
-	static const char *const dispositions[] = {"merge", "append", "history", NULL};
-	static const char *const later_dispositions[] = {"replace", NULL};
-	static const char *const contracts[] = {"evolve", NULL};
-	static const char *const later_contracts[] =
-	{"freeze", "discard_row", "discard_value", NULL};
-	static const char *const deletes[] = {"ignore", NULL};
-	static const char *const later_deletes[] =
-	{"invalidate", "new_record", NULL};
-	static const char *const options[] =
-	{"sequence_by", "track_history_columns", "fixed_columns", NULL};
-	char	   *disposition = core_json_text(definition, "write_disposition");
-	int			keys;
+	static const char *const dispositions[] =
+	{"merge", "append", "replace", "history", NULL};
+	static const char *const contracts[] =
+	{"evolve", "freeze", "discard_row", "discard_value", NULL};
+	static const char *const deletes[] =
+	{"ignore", "invalidate", "new_record", NULL};
+	static const char *const own[] =
+	{"page_size", "sequence_by", "track_history_columns", "fixed_columns",
+	NULL};
+	Jsonb	   *options = core_json_value(definition, "options");
 
-	check_choice("write_disposition", disposition, dispositions,
-				 later_dispositions);
-	check_choice("schema_contract",
-				 core_json_text(definition, "schema_contract"), contracts,
-				 later_contracts);
-	check_choice("hard_deletes", core_json_text(definition, "hard_deletes"),
-				 deletes, later_deletes);
-	core_check_keys(core_json_value(definition, "options"),
-					"the options of a stream", options);
-	(void) core_json_text_array(definition, "primary_key", &keys);
-	if (keys == 0 && strcmp(disposition, "append") != 0)
+	check_choice(definition, "write_disposition", dispositions);
+	check_choice(definition, "schema_contract", contracts);
+	check_choice(definition, "hard_deletes", deletes);
+	check_option_names(options, manifest, "the options of a stream", own);
+	check_page_size(options);
+}
+
+/*
+ * The stream with what its connector says; a failure here undoes the
+ * declaration.
+ */
+static void
+check_declared(const char *name)
+{
+	IngestStream *stream = ingest_read_stream(name);
+	bool		needs_key = strcmp(stream->disposition, "merge") == 0 ||
+	strcmp(stream->disposition, "history") == 0;
+
+	if (stream->key_count == 0 && needs_key && stream->window.step == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("write_disposition => '%s' needs a primary key",
-						disposition),
+						stream->disposition),
 				 errhint("Name the fields that identify a record in "
 						 "primary_key, or use write_disposition => "
 						 "'append'.")));
+	if (stream->key_count == 0 && strcmp(stream->disposition, "history") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("write_disposition => 'history' needs a primary "
+						"key")));
+	if (stream->paginator.kind == PAGES_KEYSET &&
+		stream->paginator.by != KEYSET_TIE && stream->cursor.field == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the pages of stream \"%s\" need a cursor field",
+						name)));
 }
 
 PG_FUNCTION_INFO_V1(visage_create_stream);
@@ -210,11 +284,16 @@ visage_create_stream(PG_FUNCTION_ARGS)
 	{"primary_key", "write_disposition", "columns", NULL};
 	char	   *source = required_text(fcinfo, 0, "source");
 	char	   *stream = required_text(fcinfo, 1, "stream");
+	Jsonb	   *manifest;
 	CoreDeclaration declaration = {.noun = "stream",.fixed = fixed};
 
 	core_check_name("stream", stream);
 	core_lock_declarations();
-	(void) core_find_declaration("source", source, false);
+	manifest = core_find_declaration("source", source, false);
+	manifest = core_find_declaration("connector",
+									 core_json_text(manifest, "connector"),
+									 false);
+	manifest = core_json_value(manifest, "manifest");
 	for (int i = 6; i < 13; i++)
 		if (i != 8 && PG_ARGISNULL(i))
 			ereport(ERROR,
@@ -224,13 +303,14 @@ visage_create_stream(PG_FUNCTION_ARGS)
 							"null")));
 	check_columns(optional_jsonb(fcinfo, 8));
 	declaration.definition = core_definition(fcinfo);
-	check_stream(declaration.definition);
+	check_stream(declaration.definition, manifest);
 	/* The longest name that anything will be given is the history's. */
 	(void) core_qualified(CORE_LAYER_HISTORY,
 						  psprintf("%s__%s__superseded", source, stream));
 	declaration.name = psprintf("%s.%s", source, stream);
 	declaration.replace = !PG_ARGISNULL(13) && PG_GETARG_BOOL(13);
 	(void) core_declare(&declaration);
+	check_declared(declaration.name);
 	PG_RETURN_VOID();
 }
 
@@ -312,8 +392,7 @@ visage_reset_stream(PG_FUNCTION_ARGS)
 	core_execute("INSERT INTO visage.stream_states (stream, cursor_value)"
 				 " VALUES ($1, $2) ON CONFLICT (stream) DO UPDATE"
 				 " SET cursor_value = EXCLUDED.cursor_value,"
-				 " crawl_value = NULL, crawl_tie = NULL, crawl_offset = 0,"
-				 " updated_at = pg_catalog.now()", &args, SPI_OK_INSERT);
+				 " crawl = NULL, updated_at = pg_catalog.now()", &args, SPI_OK_INSERT);
 	core_become_caller(&caller);
 	core_spi_end();
 	PG_RETURN_VOID();

@@ -7,9 +7,8 @@
  * its own and then attached, which does not lock out readers and writers.
  *
  * Staging has a column for each field, named for it; bookkeeping columns
- * begin with an underscore.  A field that appears later becomes a column
- * then (schema_contract 'evolve').  Types are inferred wide from the start:
- * bigint, numeric, boolean, jsonb, else text.
+ * begin with an underscore.  What becomes of fields and types that appear
+ * later is contract.c's to say.
  *
  * Everything here runs as the extension's owner.
  *
@@ -17,11 +16,11 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
-#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
@@ -105,7 +104,7 @@ void
 ingest_prepare_landing(IngestRun *run)
 {
 	const IngestStream *stream = run->stream;
-	int			today = GetCurrentTimestamp() / USECS_PER_DAY;
+	int			today = GetCurrentTransactionStartTimestamp() / USECS_PER_DAY;
 
 	if (run->partition_day >= today)
 		return;
@@ -113,7 +112,7 @@ ingest_prepare_landing(IngestRun *run)
 	{
 		(void) core_layer_schema(CORE_LAYER_LANDING);
 		core_execute(psprintf("CREATE TABLE %s (_id bigint"
-							  " GENERATED ALWAYS AS IDENTITY,"
+							  " GENERATED ALWAYS AS IDENTITY (CACHE 100),"
 							  LANDING_COLUMNS ") PARTITION BY RANGE"
 							  " (_ingested_at)",
 							  core_qualified(CORE_LAYER_LANDING,
@@ -126,6 +125,29 @@ ingest_prepare_landing(IngestRun *run)
 	create_partition(run, today + 1);
 	drop_old_partitions(run);
 	run->partition_day = today;
+}
+
+/* Today's partition of landing. */
+Oid
+ingest_landing_partition(const IngestRun *run)
+{
+	int			today = GetCurrentTransactionStartTimestamp() / USECS_PER_DAY;
+
+	return core_table_oid(CORE_LAYER_LANDING,
+						  psprintf("%s_%s", run->stream->table,
+								   day_text(today, "")));
+}
+
+/* The sequence of landing's _id. */
+Oid
+ingest_landing_sequence(const IngestRun *run)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, core_qualified(CORE_LAYER_LANDING,
+										run->stream->table));
+	return (Oid) core_query_int8("SELECT pg_get_serial_sequence($1, '_id')"
+								 "::regclass::oid::bigint", &args, 0);
 }
 
 /* ---- staging ---- */
@@ -156,44 +178,13 @@ ingest_column_type(const char *column, const char *declared, int32 *typmod)
 	return type;
 }
 
-/* The declared type of a field, spelled by the server, or NULL. */
-static char *
-declared_type(const IngestStream *stream, const char *field)
-{
-	char	   *declared = core_json_text(stream->types, field);
-	Oid			type;
-	int32		typmod;
-
-	if (declared == NULL)
-		return NULL;
-	type = ingest_column_type(field, declared, &typmod);
-	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN |
-								FORMAT_TYPE_FORCE_QUALIFY);
-}
-
-/* The narrowest of the wide types that holds what has been seen. */
-static const char *
-inferred_type(int kinds)
-{
-	kinds &= ~SCAN_NULL;
-	if (kinds == 0)
-		return NULL;
-	if (kinds & SCAN_CONTAINER)
-		return "jsonb";
-	if (kinds == SCAN_INTEGER)
-		return "bigint";
-	if ((kinds & ~(SCAN_INTEGER | SCAN_NUMBER)) == 0)
-		return "numeric";
-	return kinds == SCAN_BOOL ? "boolean" : "text";
-}
-
 /* Declared, else inferred; NULL where only nulls have been seen. */
 static const char *
 field_type(const IngestStream *stream, const IngestField *field)
 {
-	const char *type = declared_type(stream, field->name);
+	const char *type = ingest_declared_type(stream, field);
 
-	return type ? type : inferred_type(field->kinds);
+	return type ? type : ingest_inferred_type(field->kinds);
 }
 
 /* Two fields must not share a column; the run cannot tell them apart. */
@@ -236,9 +227,23 @@ key_columns(const IngestStream *stream)
 	return list.data;
 }
 
+/* Appends a key's column with its type. */
+static void
+append_key_column(StringInfo sql, const IngestRun *run, const char *key)
+{
+	int			field = field_index(run, key);
+	const char *type = field < 0 ? NULL :
+	field_type(run->stream, &run->fields[field]);
+
+	appendStringInfo(sql, "%s %s NOT NULL, ",
+					 quote_identifier(core_snake_case(key)),
+					 type ? type : "text");
+}
+
 /*
- * Creates the staging table with the declared columns and the key; fields
- * without a type so far come as they appear.
+ * Creates the staging table with the key and the bookkeeping.  Where the
+ * columns are declared, those are the contract; otherwise the fields of the
+ * first page are.
  */
 static void
 create_staging(IngestRun *run)
@@ -252,24 +257,23 @@ create_staging(IngestRun *run)
 	appendStringInfo(&sql, "CREATE TABLE %s (",
 					 core_qualified(CORE_LAYER_STAGING, stream->table));
 	for (int i = 0; i < stream->key_count; i++)
-	{
-		int			field = field_index(run, stream->keys[i]);
-		const char *type = field < 0 ? NULL :
-		field_type(stream, &run->fields[field]);
-
-		appendStringInfo(&sql, "%s %s NOT NULL, ",
-						 quote_identifier(core_snake_case(stream->keys[i])),
-						 type ? type : "text");
-	}
+		append_key_column(&sql, run, stream->keys[i]);
 	appendStringInfoString(&sql, "_run_id bigint NOT NULL,"
 						   " _ingested_at timestamptz NOT NULL,"
 						   " _record_hash bigint NOT NULL");
+	if (stream->spooled && stream->window.step != NULL)
+		appendStringInfoString(&sql, ", _window timestamptz NOT NULL");
 	if (stream->key_count > 0)
 		appendStringInfo(&sql, ", %s (%s%s)",
 						 append ? "UNIQUE" : "PRIMARY KEY",
 						 key_columns(stream), append ? ", _record_hash" : "");
 	appendStringInfoChar(&sql, ')');
 	core_execute(sql.data, NULL, SPI_OK_UTILITY);
+	if (stream->spooled && stream->window.step != NULL)
+		core_execute(psprintf("CREATE INDEX ON %s (_window)",
+							  core_qualified(CORE_LAYER_STAGING,
+											 stream->table)),
+					 NULL, SPI_OK_UTILITY);
 	core_register_dataset(CORE_LAYER_STAGING, stream->table, "staging",
 						  stream->name);
 }
@@ -285,98 +289,111 @@ read_columns(IngestRun *run)
 	core_arg_text(&args, core_qualified(CORE_LAYER_STAGING,
 										run->stream->table));
 	count = core_execute(
-						 "SELECT attname::text,"
-						 " format_type(atttypid, atttypmod)"
+						 "SELECT attname::text, atttypid::bigint,"
+						 " atttypmod::bigint, attnum::bigint"
 						 " FROM pg_attribute"
 						 " WHERE attrelid = $1::regclass AND attnum > 0"
 						 " AND NOT attisdropped AND attname <> ALL"
-						 " ('{_run_id,_ingested_at,_record_hash}')"
+						 " ('{_run_id,_ingested_at,_record_hash,_window}')"
 						 " ORDER BY attnum", &args, SPI_OK_SELECT);
 	caller = MemoryContextSwitchTo(run->context);
-	run->columns = palloc(sizeof(IngestColumn) * (count + 1));
+	run->columns = palloc0(sizeof(IngestColumn) * (count + 1));
 	run->column_count = count;
 	for (uint64 i = 0; i < count; i++)
 	{
 		run->columns[i].name = core_value_text(i, 1);
-		run->columns[i].type = core_value_text(i, 2);
+		run->columns[i].type = (Oid) core_value_int8(i, 2);
+		run->columns[i].typmod = (int32) core_value_int8(i, 3);
+		run->columns[i].attnum = (int) core_value_int8(i, 4);
 		run->columns[i].field = -1;
 	}
 	MemoryContextSwitchTo(caller);
 }
 
-/* Finds each column's field; true where one was not matched before. */
-static bool
+/* Finds each column's field. */
+static void
 match_columns(IngestRun *run)
 {
-	bool		changed = false;
-
 	for (int i = 0; i < run->column_count; i++)
 		for (int j = 0; j < run->field_count; j++)
 			if (run->columns[i].field < 0 &&
 				strcmp(run->columns[i].name, run->fields[j].column) == 0)
 			{
 				run->columns[i].field = j;
-				changed = true;
+				run->columns[i].inferred =
+					ingest_declared_type(run->stream, &run->fields[j]) == NULL;
 			}
-	return changed;
 }
 
-/* Adds a column for each typed field that has none; true if it added any. */
+/* Has the field a column? */
 static bool
-add_columns(IngestRun *run)
+has_column(const IngestRun *run, int field)
+{
+	for (int i = 0; i < run->column_count; i++)
+		if (run->columns[i].field == field)
+			return true;
+	return false;
+}
+
+/*
+ * Adds a column for each typed field that has none, as far as the contract
+ * lets it; true if it added any.
+ */
+static bool
+add_columns(IngestRun *run, bool first)
 {
 	StringInfoData sql;
 	int			added = 0;
+	bool		free = first && !run->stream->declared_columns;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "ALTER TABLE %s",
 					 core_qualified(CORE_LAYER_STAGING, run->stream->table));
 	for (int i = 0; i < run->field_count; i++)
 	{
-		const char *type = field_type(run->stream, &run->fields[i]);
-		int			j = 0;
+		IngestField *field = &run->fields[i];
+		const char *type;
 
-		while (j < run->column_count && run->columns[j].field != i)
-			j++;
-		if (j == run->column_count && type != NULL)
-			appendStringInfo(&sql, "%s ADD COLUMN %s %s", added++ ? "," : "",
-							 quote_identifier(run->fields[i].column), type);
+		if (field->discarded || field->refused || has_column(run, i))
+			continue;
+		type = field_type(run->stream, field);
+		if (type == NULL)
+			continue;
+		if (!free && ingest_declared_type(run->stream, field) == NULL &&
+			!ingest_may_add(run, field, type))
+			continue;
+		appendStringInfo(&sql, "%s ADD COLUMN %s %s", added++ ? "," : "",
+						 quote_identifier(field->column), type);
 	}
 	if (added > 0)
 		core_execute(sql.data, NULL, SPI_OK_UTILITY);
 	return added > 0;
 }
 
-/*
- * Makes staging ready for the fields seen so far; forgets the prepared
- * statement where anything changed.
- */
+/* Makes staging ready for the fields and kinds seen so far. */
 void
 ingest_prepare_staging(IngestRun *run)
 {
-	bool		changed = run->columns == NULL;
+	bool		first = !OidIsValid(core_own_table(CORE_LAYER_STAGING,
+												   run->stream->table));
 
-	if (changed)
+	if (first)
 	{
-		if (!OidIsValid(core_own_table(CORE_LAYER_STAGING,
-									   run->stream->table)))
-		{
-			check_column_clash(run);
-			create_staging(run);
-		}
-		read_columns(run);
+		check_column_clash(run);
+		create_staging(run);
 	}
-	changed |= match_columns(run);
+	if (first || run->columns == NULL)
+		read_columns(run);
+	match_columns(run);
 	check_column_clash(run);
-	if (add_columns(run))
+	if (add_columns(run, first))
 	{
 		read_columns(run);
-		(void) match_columns(run);
-		changed = true;
+		match_columns(run);
 	}
-	if (changed && run->plan != NULL)
+	if (ingest_widen_columns(run))
 	{
-		SPI_freeplan(run->plan);
-		run->plan = NULL;
+		read_columns(run);
+		match_columns(run);
 	}
 }

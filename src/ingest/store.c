@@ -1,0 +1,577 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *		Rows into landing and staging, without a detour through SQL.
+ *
+ * A record's members become the row's values, its jsonb a row of landing.
+ * For each record the key's index tells whether staging has it: a new row is
+ * inserted, a changed one updated, an unchanged one (its hash is the same)
+ * left alone and not landed again.  Inserts go in groups, as COPY's do.
+ * Constraints, indexes and row triggers that a user put on staging hold; so
+ * a store behaves like the INSERT and UPDATE that it replaces.
+ *
+ * ingest_store runs in a subtransaction of its caller and leaves nothing
+ * open in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "core/core.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "ingest/ingest.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define MOST_SLOTS 1000
+#define MOST_VALUES 65536		/* in the slots together */
+
+/* The attributes of a row of landing. */
+enum
+{
+	LANDING_ID, LANDING_RUN, LANDING_TIME, LANDING_KEY, LANDING_RECORD,
+	LANDING_ATTRIBUTES
+};
+
+/* A table that rows go into, in groups. */
+typedef struct Target
+{
+	Relation	relation;
+	ResultRelInfo *info;
+	TupleTableSlot **slots;
+	int			filled;
+	BulkInsertState bulk;
+	int		   *record_of;		/* slot → record, for errors */
+} Target;
+
+struct IngestStore
+{
+	IngestRun  *run;
+	EState	   *estate;
+	EPQState	epq;
+	Target		staging;
+	Target		landing;
+	Oid			sequence;
+	int			landing_attributes[LANDING_ATTRIBUTES];
+	int			capacity;
+	bool		row_by_row;		/* triggers or generated columns */
+	Relation	index;			/* of the key, NULL where there is none */
+	ScanKeyData keys[INDEX_MAX_KEYS];
+	int			key_count;
+	IndexScanDesc scan;			/* during ingest_store */
+	SnapshotData dirty;
+	TupleTableSlot *found;
+	IngestInput **inputs;		/* by column of the run */
+	int		   *column_of;		/* field → column, -1: none */
+	int			run_attribute;
+	int			time_attribute;
+	int			hash_attribute;
+	int			window_attribute;	/* 0 where there is none */
+	bool		append;
+	MemoryContext row_context;
+};
+
+/* ---- opening ---- */
+
+static void
+open_target(IngestStore *store, Target *target, Oid table)
+{
+	target->relation = table_open(table, RowExclusiveLock);
+	target->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(target->info, target->relation, 0, NULL, 0);
+	ExecOpenIndices(target->info, false);
+}
+
+static void
+make_slots(Target *target, int count)
+{
+	target->slots = palloc(sizeof(TupleTableSlot *) * count);
+	target->record_of = palloc(sizeof(int) * count);
+	for (int i = 0; i < count; i++)
+		target->slots[i] = table_slot_create(target->relation, NULL);
+}
+
+/* The attribute of a bookkeeping column, 0 where there is none. */
+static int
+attribute(Relation relation, const char *name)
+{
+	int			number = get_attnum(RelationGetRelid(relation), name);
+
+	return number == InvalidAttrNumber ? 0 : number;
+}
+
+/* Is this the index that tells whether a key is there? */
+static bool
+is_key_index(const IngestStore *store, Relation index)
+{
+	int			wanted = store->run->stream->key_count + store->append;
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisunique || !form->indimmediate || !form->indisvalid ||
+		form->indnkeyatts != wanted || index->rd_rel->relam != BTREE_AM_OID ||
+		RelationGetIndexPredicate(index) != NIL ||
+		RelationGetIndexExpressions(index) != NIL)
+		return false;
+	for (int i = 0; i < store->run->stream->key_count; i++)
+	{
+		char	   *column = core_snake_case(store->run->stream->keys[i]);
+
+		if (form->indkey.values[i] !=
+			attribute(store->staging.relation, column))
+			return false;
+	}
+	return !store->append ||
+		form->indkey.values[wanted - 1] == store->hash_attribute;
+}
+
+/* Prepares to look keys up. */
+static void
+open_key_index(IngestStore *store)
+{
+	ResultRelInfo *info = store->staging.info;
+
+	for (int i = 0; i < info->ri_NumIndices && store->index == NULL; i++)
+		if (is_key_index(store, info->ri_IndexRelationDescs[i]))
+			store->index = info->ri_IndexRelationDescs[i];
+	if (store->index == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s has lost the index of its key",
+						RelationGetRelationName(store->staging.relation)),
+				 errhint("Make its primary key again.")));
+	store->key_count = store->index->rd_index->indnkeyatts;
+	for (int i = 0; i < store->key_count; i++)
+	{
+		Oid			type = store->index->rd_opcintype[i];
+		Oid			equal = get_opfamily_member(store->index->rd_opfamily[i],
+												type, type,
+												BTEqualStrategyNumber);
+
+		ScanKeyInit(&store->keys[i], i + 1, BTEqualStrategyNumber,
+					get_opcode(equal), (Datum) 0);
+		store->keys[i].sk_collation = store->index->rd_indcollation[i];
+	}
+}
+
+/* Which column each field goes to. */
+static void
+map_fields(IngestStore *store)
+{
+	IngestRun  *run = store->run;
+
+	store->column_of = palloc(sizeof(int) * Max(run->field_count, 1));
+	store->inputs = palloc(sizeof(IngestInput *) * Max(run->column_count, 1));
+	for (int i = 0; i < run->field_count; i++)
+		store->column_of[i] = -1;
+	for (int i = 0; i < run->column_count; i++)
+	{
+		store->inputs[i] = ingest_open_input(run->columns[i].type,
+											 run->columns[i].typmod);
+		if (run->columns[i].field >= 0 &&
+			!run->fields[run->columns[i].field].discarded)
+			store->column_of[run->columns[i].field] = i;
+	}
+}
+
+static void
+map_landing(IngestStore *store)
+{
+	static const char *const names[] = {
+		"_id", "_run_id", "_ingested_at", "_source_key", "record"
+	};
+
+	for (int i = 0; i < LANDING_ATTRIBUTES; i++)
+		store->landing_attributes[i] = attribute(store->landing.relation,
+												 names[i]) - 1;
+}
+
+/* Must rows go in one at a time? */
+static bool
+must_go_row_by_row(const Target *target)
+{
+	TupleConstr *constraints = target->relation->rd_att->constr;
+
+	return target->info->ri_TrigDesc != NULL ||
+		(constraints != NULL && constraints->has_generated_stored);
+}
+
+/* Opens the stream's tables, inside work; they exist. */
+IngestStore *
+ingest_open_store(IngestRun *run)
+{
+	IngestStore *store = palloc0(sizeof(IngestStore));
+	Oid			staging = core_own_table(CORE_LAYER_STAGING,
+										 run->stream->table);
+	int			attributes;
+
+	store->run = run;
+	store->append = strcmp(run->stream->disposition, "append") == 0;
+	store->estate = CreateExecutorState();
+	store->estate->es_snapshot = GetActiveSnapshot();
+	EvalPlanQualInit(&store->epq, store->estate, NULL, NIL, -1
+					 CORE_COMPAT_EPQ_RELATIONS);
+	open_target(store, &store->staging, staging);
+	open_target(store, &store->landing, ingest_landing_partition(run));
+	store->sequence = ingest_landing_sequence(run);
+	store->run_attribute = attribute(store->staging.relation, "_run_id");
+	store->time_attribute = attribute(store->staging.relation,
+									  "_ingested_at");
+	store->hash_attribute = attribute(store->staging.relation,
+									  "_record_hash");
+	store->window_attribute = attribute(store->staging.relation, "_window");
+	map_landing(store);
+	map_fields(store);
+	attributes = RelationGetDescr(store->staging.relation)->natts;
+	store->capacity = Max(16, Min(MOST_SLOTS, MOST_VALUES / attributes));
+	make_slots(&store->staging, store->capacity);
+	make_slots(&store->landing, store->capacity);
+	store->found = table_slot_create(store->staging.relation, NULL);
+	store->row_by_row = must_go_row_by_row(&store->staging);
+	if (run->stream->key_count > 0)
+		open_key_index(store);
+	InitDirtySnapshot(store->dirty);
+	store->row_context = AllocSetContextCreate(CurrentMemoryContext,
+											   "visage rows",
+											   ALLOCSET_DEFAULT_SIZES);
+	return store;
+}
+
+/* How many records ingest_store takes at once. */
+int
+ingest_store_capacity(const IngestStore *store)
+{
+	return store->capacity;
+}
+
+static void
+close_target(IngestStore *store, Target *target)
+{
+	for (int i = 0; i < store->capacity; i++)
+		ExecDropSingleTupleTableSlot(target->slots[i]);
+	ExecCloseIndices(target->info);
+	table_close(target->relation, NoLock);
+}
+
+/* Closes the tables; their locks stay until the commit. */
+void
+ingest_close_store(IngestStore *store)
+{
+	ExecDropSingleTupleTableSlot(store->found);
+	close_target(store, &store->staging);
+	close_target(store, &store->landing);
+	EvalPlanQualEnd(&store->epq);
+	FreeExecutorState(store->estate);
+	MemoryContextDelete(store->row_context);
+}
+
+/* ---- groups of rows ---- */
+
+/* Writes the rows that are gathered. */
+static void
+flush(IngestStore *store, Target *target, int *at)
+{
+	EState	   *estate = store->estate;
+
+	if (target->filled == 0)
+		return;
+	if (target->bulk == NULL)
+		target->bulk = GetBulkInsertState();
+	table_multi_insert(target->relation, target->slots, target->filled,
+					   GetCurrentCommandId(true), 0, target->bulk);
+	for (int i = 0; i < target->filled; i++)
+	{
+		*at = target->record_of[i];
+		if (target->info->ri_NumIndices > 0)
+			list_free(core_compat_insert_index_tuples(target->info,
+													  target->slots[i],
+													  estate));
+		ExecClearTuple(target->slots[i]);
+	}
+	target->filled = 0;
+	ResetPerTupleExprContext(estate);
+}
+
+/* Writes both tables' rows, and makes them visible to what follows. */
+static void
+flush_all(IngestStore *store, int *at)
+{
+	flush(store, &store->staging, at);
+	flush(store, &store->landing, at);
+	CommandCounterIncrement();
+}
+
+/* The next free slot, emptied. */
+static TupleTableSlot *
+next_slot(Target *target)
+{
+	TupleTableSlot *slot = target->slots[target->filled];
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true,
+		   sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	return slot;
+}
+
+static void
+set_value(TupleTableSlot *slot, int attribute, Datum value)
+{
+	slot->tts_values[attribute] = value;
+	slot->tts_isnull[attribute] = false;
+}
+
+/* ---- a record ---- */
+
+/* The row of staging that the record is; ERROR where it cannot be typed. */
+static TupleTableSlot *
+make_row(IngestStore *store, const IngestBatch *batch,
+		 const IngestRecord *record, uint64 hash)
+{
+	const IngestRun *run = store->run;
+	TupleTableSlot *slot = next_slot(&store->staging);
+	const IngestMember *member = &batch->members[record->first_member];
+	bool		lenient = strcmp(run->stream->contract, "discard_value") == 0;
+
+	for (int i = 0; i < record->member_count; i++, member++)
+	{
+		int			column = store->column_of[member->field];
+		const IngestColumn *target;
+
+		if (column < 0)
+			continue;
+		target = &run->columns[column];
+		if (member->kind == SCAN_NULL ||
+			(lenient && !ingest_fits(target, member->kind)))
+			slot->tts_isnull[target->attnum - 1] = true;
+		else
+			set_value(slot, target->attnum - 1,
+					  ingest_input(store->inputs[column], member->value,
+								   member->kind));
+	}
+	set_value(slot, store->run_attribute - 1, Int64GetDatum(run->run_id));
+	set_value(slot, store->time_attribute - 1,
+			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_value(slot, store->hash_attribute - 1, Int64GetDatum((int64) hash));
+	if (store->window_attribute > 0 && run->position.window_to != 0)
+		set_value(slot, store->window_attribute - 1,
+				  TimestampTzGetDatum(run->position.window_from));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(store->staging.relation);
+	return slot;
+}
+
+/* Finds the row with this row's key, into store->found. */
+static bool
+find_row(IngestStore *store, TupleTableSlot *row)
+{
+	for (int i = 0; i < store->key_count; i++)
+	{
+		int			column = store->index->rd_index->indkey.values[i] - 1;
+
+		if (row->tts_isnull[column])
+			return false;
+		store->keys[i].sk_argument = row->tts_values[column];
+	}
+	index_rescan(store->scan, store->keys, store->key_count, NULL, 0);
+	return index_getnext_slot(store->scan, ForwardScanDirection,
+							  store->found);
+}
+
+/* Is the row that was found the same record? */
+static bool
+is_unchanged(IngestStore *store, uint64 hash)
+{
+	bool		isnull;
+	Datum		found = slot_getattr(store->found, store->hash_attribute,
+									 &isnull);
+
+	return store->append || (!isnull && DatumGetInt64(found) == (int64) hash);
+}
+
+static void
+insert_row(IngestStore *store, TupleTableSlot *row, int record)
+{
+	if (store->row_by_row)
+	{
+		ExecSimpleRelationInsert(store->staging.info, store->estate, row);
+		ExecClearTuple(row);
+		CommandCounterIncrement();
+		return;
+	}
+	if (store->staging.relation->rd_att->constr != NULL)
+		ExecConstraints(store->staging.info, row, store->estate);
+	store->staging.record_of[store->staging.filled++] = record;
+}
+
+static void
+update_row(IngestStore *store, TupleTableSlot *row)
+{
+	CommandCounterIncrement();
+	store->estate->es_output_cid = GetCurrentCommandId(true);
+	ExecSimpleRelationUpdate(store->staging.info, store->estate, &store->epq,
+							 store->found, row);
+	ExecClearTuple(row);
+}
+
+static void
+delete_row(IngestStore *store)
+{
+	CommandCounterIncrement();
+	store->estate->es_output_cid = GetCurrentCommandId(true);
+	ExecSimpleRelationDelete(store->staging.info, store->estate, &store->epq,
+							 store->found);
+}
+
+/* The record as it came. */
+static void
+land(IngestStore *store, const IngestRecord *record, Datum jsonb, int number)
+{
+	TupleTableSlot *slot = next_slot(&store->landing);
+	const int  *attributes = store->landing_attributes;
+
+	set_value(slot, attributes[LANDING_ID],
+			  Int64GetDatum(nextval_internal(store->sequence, false)));
+	set_value(slot, attributes[LANDING_RUN],
+			  Int64GetDatum(store->run->run_id));
+	set_value(slot, attributes[LANDING_TIME],
+			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	if (record->key != NULL)
+		set_value(slot, attributes[LANDING_KEY],
+				  CStringGetTextDatum(record->key));
+	set_value(slot, attributes[LANDING_RECORD], jsonb);
+	ExecStoreVirtualTuple(slot);
+	store->landing.record_of[store->landing.filled++] = number;
+}
+
+/* Does this record take its row away? */
+static bool
+takes_away(const IngestStore *store, const IngestRecord *record)
+{
+	const IngestStream *stream = store->run->stream;
+
+	return record->deleted && strcmp(stream->hard_deletes, "ignore") != 0 &&
+		strcmp(stream->disposition, "merge") == 0;
+}
+
+/* One record into both tables, where it is new or changed. */
+static void
+store_record(IngestStore *store, const IngestBatch *batch,
+			 const IngestRecord *record, int number, IngestStored *stored,
+			 int *at)
+{
+	Datum		jsonb = ingest_encode(record->slice);
+	uint64		hash =
+	hash_bytes_extended((unsigned char *) VARDATA(DatumGetPointer(jsonb)),
+						VARSIZE(DatumGetPointer(jsonb)) - VARHDRSZ, 0);
+	TupleTableSlot *row;
+	bool		found;
+
+	if (record->again)
+		flush_all(store, at);
+	*at = number;
+	row = make_row(store, batch, record, hash);
+	found = store->index != NULL && find_row(store, row);
+	if (takes_away(store, record))
+	{
+		ExecClearTuple(row);
+		if (!found)
+			return;
+		delete_row(store);
+		stored->deleted++;
+	}
+	else if (!found)
+		insert_row(store, row, number);
+	else if (is_unchanged(store, hash))
+	{
+		ExecClearTuple(row);
+		return;
+	}
+	else
+		update_row(store, row);
+	land(store, record, jsonb, number);
+	stored->landed++;
+}
+
+/* Ends what must not outlive the subtransaction. */
+static void
+end_group(IngestStore *store)
+{
+	Target	   *targets[2] = {&store->staging, &store->landing};
+
+	if (store->scan != NULL)
+		index_endscan(store->scan);
+	store->scan = NULL;
+	ExecClearTuple(store->found);
+	for (int i = 0; i < 2; i++)
+	{
+		if (targets[i]->bulk != NULL)
+			FreeBulkInsertState(targets[i]->bulk);
+		targets[i]->bulk = NULL;
+	}
+}
+
+/*
+ * After the abort of the subtransaction of a call that failed.  It has taken
+ * the buffer pin of the row found along, so that slot is not touched again.
+ */
+void
+ingest_store_failed(IngestStore *store)
+{
+	Target	   *targets[2] = {&store->staging, &store->landing};
+
+	store->scan = NULL;
+	store->found = MakeSingleTupleTableSlot(RelationGetDescr(store->staging.relation),
+											table_slot_callbacks(store->staging.relation));
+	for (int i = 0; i < 2; i++)
+	{
+		targets[i]->bulk = NULL;
+		targets[i]->filled = 0;
+	}
+}
+
+/*
+ * Stores up to capacity records.  *at is always the record being stored, so
+ * that after an ERROR the caller knows which one it was.
+ */
+void
+ingest_store(IngestStore *store, const IngestBatch *batch,
+			 IngestRecord **records, int count, IngestStored *stored, int *at)
+{
+	MemoryContext caller = MemoryContextSwitchTo(store->row_context);
+	bool		triggers = store->staging.info->ri_TrigDesc != NULL;
+
+	MemoryContextReset(store->row_context);
+	store->estate->es_output_cid = GetCurrentCommandId(true);
+	if (store->index != NULL)
+		store->scan = core_compat_index_beginscan(store->staging.relation,
+												  store->index,
+												  &store->dirty,
+												  store->key_count);
+	if (triggers)
+		AfterTriggerBeginQuery();
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		store_record(store, batch, records[i], i, stored, at);
+	}
+	flush_all(store, at);
+	if (triggers)
+		AfterTriggerEndQuery(store->estate);
+	end_group(store);
+	MemoryContextSwitchTo(caller);
+}
