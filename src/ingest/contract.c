@@ -60,6 +60,16 @@ ingest_declared_type(const IngestStream *stream, const IngestField *field)
 								FORMAT_TYPE_FORCE_QUALIFY);
 }
 
+/* Does everything come as text, so that nothing else is to be inferred? */
+bool
+ingest_is_text_only(const IngestStream *stream)
+{
+	char	   *format = core_json_text(core_json_value(stream->endpoint,
+														"format"), "type");
+
+	return format != NULL && strcmp(format, "csv") == 0;
+}
+
 /* Does a value of this kind fit an inferred type?  Others may try. */
 bool
 ingest_fits(const IngestColumn *column, ScanKind kind)

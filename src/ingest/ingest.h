@@ -447,6 +447,7 @@ extern Oid	ingest_landing_sequence(const IngestRun *run);
 extern const char *ingest_inferred_type(int kinds);
 extern char *ingest_declared_type(const IngestStream *stream,
 								  const IngestField *field);
+extern bool ingest_is_text_only(const IngestStream *stream);
 extern bool ingest_may_add(IngestRun *run, IngestField *field,
 						   const char *type);
 extern bool ingest_widen_columns(IngestRun *run);
@@ -458,7 +459,8 @@ extern void ingest_note_change(IngestRun *run, const char *column,
 /* type.c, encode.c: from JSON to values */
 typedef struct IngestInput IngestInput;
 
-extern IngestInput *ingest_open_input(Oid type, int32 typmod);
+extern IngestInput *ingest_open_input(Oid type, int32 typmod,
+									  bool text_only);
 extern Datum ingest_input(IngestInput *input, ScanSlice value, ScanKind kind);
 extern Datum ingest_encode(ScanSlice value);
 

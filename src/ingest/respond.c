@@ -265,9 +265,10 @@ retry_wait(Jsonb *rule, int retries)
 
 /* ERROR where the wait is longer than a run may wait. */
 static void
-check_wait(const IngestRun *run, const NetRequest *request, int status,
-		   int64 wait, const char *what)
+check_wait(const IngestRun *run, const NetRequest *request, Jsonb *rule,
+		   int status, int64 wait, const char *what)
 {
+	char	   *message = core_json_text(rule, "message");
 	TimestampTz until;
 
 	if (wait <= core_setting_int("visage.max_retry_wait") * 1000)
@@ -279,7 +280,8 @@ check_wait(const IngestRun *run, const NetRequest *request, int status,
 					"server asks to wait " INT64_FORMAT " s, longer than "
 					"setting visage.max_retry_wait", what, run->stream->name,
 					status, wait / 1000),
-			 errdetail("The request was %s %s. It may be repeated from %s on.",
+			 errdetail("%s%sThe request was %s %s. It may be repeated from %s "
+					   "on.", message ? message : "", message ? ". " : "",
 					   request->method, request->url,
 					   ingest_format_instant(until, "iso8601", NULL))));
 }
@@ -368,7 +370,7 @@ judge(IngestRun *run, IngestFetch *fetch, IngestAction *action)
 			return false;
 		case ACTION_RETRY:
 			wait = Max(retry_wait(rule, fetch->retries), asked);
-			check_wait(run, fetch->request, answer.status, wait,
+			check_wait(run, fetch->request, rule, answer.status, wait,
 					   page_name(run));
 			if (fetch->retries >= max_retries(rule))
 				break;
@@ -450,7 +452,7 @@ call(IngestRun *run, NetRequest *request, Jsonb *spec, const char *what)
 			wait = Max(retry_wait(rule, retries++),
 					   net_outcome(transfer) == NET_ANSWERED ?
 					   net_retry_after(transfer) : 0);
-			check_wait(run, request, answer.status, wait, what);
+			check_wait(run, request, rule, answer.status, wait, what);
 		}
 		else if (net_outcome(transfer) != NET_ANSWERED)
 			report_no_answer(run, request, transfer, what);

@@ -174,6 +174,7 @@ static void
 map_fields(IngestStore *store)
 {
 	IngestRun  *run = store->run;
+	bool		text_only = ingest_is_text_only(run->stream);
 
 	store->column_of = palloc(sizeof(int) * Max(run->field_count, 1));
 	store->inputs = palloc(sizeof(IngestInput *) * Max(run->column_count, 1));
@@ -182,7 +183,8 @@ map_fields(IngestStore *store)
 	for (int i = 0; i < run->column_count; i++)
 	{
 		store->inputs[i] = ingest_open_input(run->columns[i].type,
-											 run->columns[i].typmod);
+											 run->columns[i].typmod,
+											 text_only);
 		if (run->columns[i].field >= 0 &&
 			!run->fields[run->columns[i].field].discarded)
 			store->column_of[run->columns[i].field] = i;

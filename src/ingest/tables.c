@@ -184,6 +184,8 @@ field_type(const IngestStream *stream, const IngestField *field)
 {
 	const char *type = ingest_declared_type(stream, field);
 
+	if (type == NULL && ingest_is_text_only(stream))
+		return "text";
 	return type ? type : ingest_inferred_type(field->kinds);
 }
 

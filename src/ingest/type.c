@@ -25,18 +25,23 @@ struct IngestInput
 	int32		typmod;
 	Oid			parameter;
 	bool		is_array;
+	bool		text_only;
 	FmgrInfo	function;
 };
 
-/* Prepares for values of a type, in the current memory context. */
+/*
+ * Prepares for values of a type, in the current memory context; text_only
+ * where everything comes as text, so that a string for jsonb is JSON itself.
+ */
 IngestInput *
-ingest_open_input(Oid type, int32 typmod)
+ingest_open_input(Oid type, int32 typmod, bool text_only)
 {
 	IngestInput *input = palloc0(sizeof(IngestInput));
 	Oid			function;
 
 	input->type = type;
 	input->typmod = typmod;
+	input->text_only = text_only;
 	input->is_array = OidIsValid(get_element_type(type));
 	getTypeInputInfo(type, &function, &input->parameter);
 	fmgr_info(function, &input->function);
@@ -149,7 +154,7 @@ ingest_input(IngestInput *input, ScanSlice value, ScanKind kind)
 
 	if (input->type == TEXTOID)
 		return as_text(value, kind);
-	if (input->type == JSONBOID)
+	if (input->type == JSONBOID && !input->text_only)
 		return ingest_encode(value);
 	if (input->type == BOOLOID && kind == SCAN_BOOL)
 		return BoolGetDatum(*value.start == 't');

@@ -1,0 +1,605 @@
+"""Connectors that a user declares by SQL: every kind of paging, cursor, window,
+format and credential, against a server in this process.  The server holds
+records with ids and times of change; each test declares how to read them and
+compares what arrives with what the server holds."""
+
+import base64
+import gzip
+import http.server
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.parse
+
+import house
+from psycopg import errors
+
+
+def stamp(second):
+    """An instant of 2026-11-01, so many seconds after midnight."""
+    return "2026-11-01T%02d:%02d:%02dZ" % (second // 3600, second // 60 % 60, second % 60)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body, status=200, **headers):
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self):
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.handle_request()
+
+    def do_GET(self):
+        self.body = ""
+        self.handle_request()
+
+    def handle_request(self):
+        url = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
+        self.server.log.append((self.command, self.path, self.body, dict(self.headers)))
+        hook = self.server.hook
+        if hook and hook(self, url.path, query):
+            return
+        getattr(self, "get_" + url.path.split("/")[1])(url.path, query)
+
+    # ---- ways of paging over self.server.records ----
+
+    def get_link(self, _, query):
+        page, size = int(query.get("page", 1)), 10
+        rows = self.server.records[(page - 1) * size:page * size]
+        more = page * size < len(self.server.records)
+        link = {"Link": '<http://%s/link?page=%d>; rel="next", </x>; rel="last"' % (self.headers["Host"], page + 1)} if more else {}
+        self.answer(rows, **link)
+
+    def get_json(self, _, query):
+        start = int(query.get("start", 0))
+        body = {"next": "/json?start=%d" % (start + 7), "data": {"items": self.server.records[start:start + 7]}}
+        if start + 7 >= len(self.server.records):
+            body["next"] = None
+        self.answer(body)
+
+    def get_token(self, _, query):
+        start = int(base64.b64decode(query["after"]).decode()) if "after" in query else 0
+        rows = self.server.records[start:start + 9]
+        body = {"results": rows, "paging": {"next": {"after": base64.b64encode(b"%d" % (start + 9)).decode()}}}
+        if start + 9 >= len(self.server.records):
+            del body["paging"]
+        self.answer(body)
+
+    def get_page(self, _, query):
+        number, size = int(query["n"]), int(query["size"])
+        time.sleep(self.server.latency)
+        self.answer(self.server.records[(number - 1) * size:number * size])
+
+    def get_offset(self, _, query):
+        offset, size = int(query["offset"]), int(query["size"])
+        self.answer({"total": len(self.server.records), "rows": self.server.records[offset:offset + size]})
+
+    def get_since(self, _, query):
+        """Everything changed at or after an instant, in its order, by pages."""
+        rows = sorted((r for r in self.server.records if r["changed"] >= query.get("since", "")), key=lambda r: (r["changed"], r["id"]))
+        page, size = int(query["page"]), int(query["size"])
+        if page > self.server.max_page:
+            self.answer({"message": "too deep"}, 400)
+        else:
+            self.answer(rows[(page - 1) * size:page * size])
+
+    def get_children(self, path, _):
+        parent = int(path.split("/")[2])
+        if parent % 7 == 0:
+            self.answer({"message": "no such parent"}, 404)
+        else:
+            self.answer([{"id": parent * 100 + i, "text": "child %d" % i} for i in range(parent % 3)])
+
+    def get_job(self, _, query):
+        if self.command == "POST":
+            job = json.loads(self.body)
+            self.server.jobs += 1
+            self.server.job = [r for r in self.server.events if job["from"] <= r["day"] <= job["to"]]
+            self.answer({"cursor": urllib.parse.quote("c/0=", safe="")})
+            return
+        start = int(query["cursor"].split("/")[1].rstrip("="))
+        if self.server.busy > 0:
+            self.server.busy -= 1
+            self.answer({"status": "fail", "code": 2})
+            return
+        body = {"status": "success", "records": [{"ts": r["ts"], "props": {"n": r["n"]}} for r in self.server.job[start:start + 4]]}
+        if start + 4 < len(self.server.job):
+            body["next_cursor"] = urllib.parse.quote("c/%d=" % (start + 4), safe="")
+        self.answer(body)
+
+    def get_csv(self, _, query):
+        rows = [r for r in self.server.events if query["from"] <= r["ts"] <= query["to"]][:self.server.cut]
+        text = "\ufeffEvent Time,Event Value,N\r\n" + "".join('%s,"{""n"": ""%d"",\n""t"": 1}",%s\r\n' % (r["ts"], r["n"], r["n"] or "N/A") for r in rows)
+        self.answer(text.encode(), Content_Type="text/csv")
+
+    def get_lines(self, *_):
+        self.answer(gzip.compress("\n".join(json.dumps(r) for r in self.server.records).encode()), Content_Type="application/gzip")
+
+    def get_report(self, *_):
+        body = json.loads(self.body)
+        rows = [[str(r["id"]), r["name"], str(r["id"] * 1.5)] for r in self.server.records]
+        offset, limit = int(body["offset"]), int(body["limit"])
+        self.answer({"dimensionHeaders": [{"name": d["name"]} for d in body["dimensions"]], "metricHeaders": [{"name": "value"}],
+                     "rows": [{"dimensionValues": [{"value": v} for v in row[:2]], "metricValues": [{"value": row[2]}]} for row in rows[offset:offset + limit]],
+                     "rowCount": len(rows)})
+
+    def get_all(self, *_):
+        self.answer(self.server.records)
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """A client that is gone is no matter."""
+
+
+class Server:
+    """The server, with what it holds and what it was asked."""
+
+    def __init__(self):
+        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.url = "http://127.0.0.1:%d" % self.port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def reset(self):
+        self.server.records = [{"id": i, "name": "n%d" % i, "changed": stamp(i // 4), "big": 2 ** 60 + i} for i in range(1, 102)]
+        self.server.events = [{"ts": "2026-11-%02d %02d:00:00" % (d, h), "day": 20261100 + d, "n": d * 100 + h} for d in range(1, 4) for h in range(0, 24, 2)]
+        self.server.log, self.server.hook = [], None
+        self.server.latency, self.server.max_page, self.server.busy, self.server.cut, self.server.jobs = 0, 1000, 0, 10 ** 9, 0
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class ConnectorTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.double = Server()
+        cls.addClassCleanup(cls.double.close)
+        cls.database = house.Database("connectors", cls.double)
+        cls.addClassCleanup(cls.database.__exit__)
+        cls.secrets = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.secrets.cleanup)
+        os.chmod(cls.secrets.name, 0o755)
+        with cls.database.connect() as admin:
+            admin.execute("ALTER DATABASE \"%s\" SET visage.secrets_directory = '%s'" % (cls.database.name, cls.secrets.name))
+
+    def setUp(self):
+        self.double.reset()
+        self.held = self.double.server
+        self.database.execute(
+            "SELECT visage_drop_stream(name, keep_data => false) FROM visage.declarations WHERE noun = 'stream'",
+            "SELECT visage_drop_source(name) FROM visage.declarations WHERE noun = 'source'",
+            "SELECT visage_drop_connector(name) FROM visage.declarations WHERE noun = 'connector' AND NOT builtin",
+            "DELETE FROM visage.quarantine", "DELETE FROM visage.schema_changes")
+
+    def secret(self, name, value):
+        path = os.path.join(self.secrets.name, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(value)
+        os.chmod(path, 0o644)
+        return "file:" + name
+
+    def declare(self, manifest, stream="things", secrets=None, options=None, **arguments):
+        arguments = {"primary_key": ["id"], **arguments}
+        with self.database.connect() as admin:
+            admin.execute("SELECT visage_create_connector('own', %s)", [json.dumps({"version": 1, **manifest})])
+        with self.database.connect("engineer") as engineer:
+            engineer.execute("SELECT visage_create_source('own', 'own', %s, %s)", [json.dumps({"base_url": self.double.url, **(options or {})}), json.dumps(secrets or {})])
+        self.stream(stream, **arguments)
+
+    def stream(self, stream, **arguments):
+        named = "".join(", %s => %%s" % name for name in arguments)
+        values = [json.dumps(value) if isinstance(value, dict) else value for value in arguments.values()]
+        with self.database.connect("engineer") as engineer:
+            engineer.execute("SELECT visage_create_stream('own', '%s'%s)" % (stream, named), values)
+
+    def ingest(self, stream="things", arguments=""):
+        self.database.execute("CALL visage_ingest('own.%s'%s)" % (stream, arguments), role="engineer")
+
+    def ids(self, stream="things"):
+        return [row[0] for row in self.database.rows("SELECT id FROM staging.own__%s ORDER BY id" % stream)]
+
+    def everything(self):
+        """What arrived is what the server holds, each record once."""
+        self.assertEqual(self.database.rows("SELECT id, name, changed, big FROM staging.own__things ORDER BY id"),
+                         [(r["id"], r["name"], r["changed"], r["big"]) for r in sorted(self.held.records, key=lambda r: r["id"])])
+        self.assertEqual(self.database.value("SELECT count(*) FROM landing.own__things"), len(self.held.records))
+
+    def reads_all(self, manifest, requests=None):
+        self.declare(manifest)
+        self.ingest()
+        self.everything()
+        if requests:
+            self.assertEqual(len(self.held.log), requests)
+
+    # ---- pages ----
+
+    def test_a_link_header(self):
+        self.reads_all({"path": "/link", "paginator": {"type": "header_link"}}, 11)
+
+    def test_a_link_in_the_body(self):
+        self.reads_all({"path": "/json", "data_selector": "data.items", "paginator": {"type": "json_link", "path": "next"}}, 15)
+
+    def test_a_cursor_in_the_body(self):
+        self.reads_all({"path": "/token", "data_selector": "results", "params": {"after": "{cursor}"}, "paginator": {"type": "cursor", "path": "paging.next.after"}}, 12)
+
+    def test_page_numbers_in_parallel(self):
+        self.held.latency = 0.01
+        self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number"}})
+
+    def test_page_numbers_one_by_one(self):
+        self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False}}, 34)
+
+    def test_offsets_up_to_a_total(self):
+        self.reads_all({"path": "/offset", "data_selector": "rows", "page_size": 10, "params": {"offset": "{offset}", "size": "{page_size}"},
+                        "paginator": {"type": "offset", "total_path": "total"}})
+
+    def test_a_cursor_that_leads_in_circles(self):
+        self.declare({"path": "/token", "data_selector": "results", "params": {"after": "{cursor}"}, "paginator": {"type": "cursor", "path": "paging.next.after"}})
+        self.held.hook = lambda handler, path, query: "after" in query and (handler.answer({"results": [{"id": 1}], "paging": {"next": {"after": query["after"]}}}) or True)
+        with self.assertRaisesRegex(errors.ProtocolViolation, "circles"):
+            self.ingest()
+
+    def test_a_link_to_another_host(self):
+        self.declare({"path": "/json", "data_selector": "data.items", "paginator": {"type": "json_link", "path": "next"}})
+        self.held.hook = lambda handler, path, query: handler.answer({"next": "http://evil.invalid/", "data": {"items": [{"id": 1}]}}) or True
+        with self.assertRaises(errors.InsufficientPrivilege):
+            self.ingest()
+
+    # ---- cursors ----
+
+    SINCE = {"path": "/since", "page_size": 3, "cursor": {"format": "iso8601", "granularity": "1 second"},
+             "params": {"since": "{from}", "page": "{page}", "size": "{page_size}"}}
+
+    def test_keyset_by_a_value_that_fills_pages(self):
+        self.declare({**self.SINCE, "paginator": {"type": "keyset", "by": "cursor"}}, cursor_field="changed")
+        self.ingest()
+        self.everything()
+        with self.subTest("the next crawl reads what changed"):
+            self.held.records[0]["changed"] = stamp(1000)
+            self.held.records.append({"id": 500, "name": "new", "changed": stamp(1001), "big": 1})
+            before = len(self.held.log)
+            self.ingest()
+            self.assertLessEqual(len(self.held.log) - before, 3)
+            self.assertEqual(self.database.value("SELECT changed FROM staging.own__things WHERE id = 1"), stamp(1000))
+            self.assertEqual(len(self.ids()), 102)
+            self.assertEqual(self.database.value("SELECT cursor_value FROM visage.stream_states"), stamp(1001))
+
+    def test_a_limit_of_pages_begins_anew(self):
+        self.held.max_page = 4
+        self.declare({**self.SINCE, "cursor": {"format": "iso8601", "granularity": "1 second", "order": "ascending"},
+                      "paginator": {"type": "page_number", "max_pages": 4, "at_limit": "restart"}}, cursor_field="changed")
+        self.ingest()
+        self.everything()
+
+    def test_keyset_by_id_in_a_search(self):
+        self.declare({
+            "method": "POST", "path": "/find", "data_selector": "results", "page_size": 10, "flatten": {"properties": ""}, "rename": {"properties.id": "inner_id"},
+            "cursor": {"field": "properties.changed", "format": "iso8601", "request_format": "epoch_ms", "granularity": "1 second"},
+            "body": {"limit": {"$number": "{page_size}"}, "since": {"$number": "{from}"}, "beyond": {"$number": "{tie}"}},
+            "paginator": {"type": "keyset", "by": "tie", "tie_break": "id", "end": "short_page"}}, initial_value="2026-01-01T00:00:00Z")
+
+        def find(handler, path, _):
+            body = json.loads(handler.body)
+            self.assertEqual(body["since"] % 1000, 0)
+            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(body["since"] / 1000))
+            rows = [r for r in self.held.records if r["id"] > body.get("beyond", 0) and r["changed"] >= since][:body["limit"]]
+            handler.answer({"results": [{"id": r["id"], "properties": r} for r in rows]})
+            return True
+        self.held.hook = find
+        self.ingest()
+        self.everything()
+        self.assertEqual(self.database.value("SELECT cursor_value FROM visage.stream_states"), stamp(25))
+
+    def test_the_cursor_stays_behind_what_changes_meanwhile(self):
+        self.declare({"path": "/all", "cursor": {"format": "iso8601"}}, cursor_field="changed")
+        self.held.records[0]["changed"] = "2099-01-01T00:00:00Z"
+        self.ingest()
+        self.assertLess(self.database.value("SELECT cursor_value FROM visage.stream_states"), "2099")
+
+    # ---- parents, windows, jobs ----
+
+    def test_children_of_each_parent(self):
+        self.declare({"streams": {"things": {"path": "/all", "primary_key": ["id"]}, "notes": {
+            "path": "/children/{parent.id}", "primary_key": ["id"], "parent": {"stream": "things", "field": "id", "include": {"thing": "id"}},
+            "responses": [{"status": [404], "action": "ignore"}]}}})
+        self.stream("notes")
+        with self.assertRaises(errors.ObjectNotInPrerequisiteState):
+            self.ingest("notes")
+        self.ingest()
+        self.ingest("notes")
+        expected = [(r["id"] * 100 + i, r["id"]) for r in self.held.records if r["id"] % 7 for i in range(r["id"] % 3)]
+        self.assertEqual(self.database.rows("SELECT id, thing FROM staging.own__notes ORDER BY id"), sorted(expected))
+        with self.subTest("only the parents that changed"):
+            self.held.records[3]["name"] = "other"
+            self.ingest()
+            before = len(self.held.log)
+            self.ingest("notes")
+            self.assertEqual([path for _, path, _, _ in self.held.log[before:]], ["/children/4"])
+
+    JOB = {"path": "/job", "params": {"cursor": "{cursor}"}, "data_selector": "records", "add": {"event": "{resource}"},
+           "window": {"step": "1 day", "format": "basic_date", "to": "inclusive"},
+           "paginator": {"type": "cursor", "path": "next_cursor", "decode": "percent", "create_path": "cursor",
+                         "create": {"method": "POST", "path": "/job", "body": {"from": {"$number": "{from}"}, "to": {"$number": "{to}"}}}},
+           "responses": [{"status": [200], "body": {"path": "code", "equals": 2}, "action": "retry", "wait": "1 ms", "retries": 100}]}
+
+    def test_a_job_a_day_replaces_the_day(self):
+        self.held.busy = 3
+        self.declare(self.JOB, primary_key=None)
+        window = ", from_value => '2026-11-01', to_value => '2026-11-04'"
+        self.ingest(arguments=window)
+        rows = "SELECT ts, (props ->> 'n')::int, event FROM staging.own__things ORDER BY 2"
+        held = [(r["ts"], r["n"], "things") for r in self.held.events]
+        self.assertEqual(self.database.rows(rows), held)
+        self.assertEqual(self.held.jobs, 3)
+        with self.subTest("again, with a day that changed"):
+            self.held.events[13]["n"] = 299
+            del self.held.events[30]
+            self.ingest(arguments=window)
+            held = sorted(((r["ts"], r["n"], "things") for r in self.held.events), key=lambda r: r[1])
+            self.assertEqual(self.database.rows(rows), held)
+        with self.subTest("a window that does not come whole leaves what was there"):
+            self.held.hook = lambda handler, path, query: "cursor" in query and "c/8" in query["cursor"] and (handler.answer({}, 500) or True)
+            with self.assertRaises(errors.ExternalRoutineException):
+                self.ingest(arguments=window)
+            self.assertEqual(self.database.rows(rows), held)
+
+    def test_a_csv_that_is_cut_off_is_split(self):
+        self.held.cut = 5
+        self.declare({"path": "/csv", "params": {"from": "{from}", "to": "{to}"}, "format": {"type": "csv", "null": ["N/A"]},
+                      "window": {"step": "1 day", "format": "datetime", "to": "inclusive", "granularity": "1 second"},
+                      "responses": [{"records_at_least": 5, "action": "split"}]}, primary_key=None, columns={"N": "int", "Event Value": "jsonb"})
+        self.ingest(arguments=", from_value => '2026-11-01', to_value => '2026-11-04'")
+        self.assertEqual(self.database.rows("SELECT event_time, n, event_value FROM staging.own__things ORDER BY n"),
+                         [(r["ts"], r["n"], {"n": str(r["n"]), "t": 1}) for r in self.held.events])
+
+    def test_lines_in_a_compressed_file(self):
+        self.reads_all({"path": "/lines", "format": {"type": "ndjson", "compression": "gzip"}}, 1)
+
+    def test_lists_of_values_get_their_names(self):
+        self.declare({"method": "POST", "path": "/report", "data_selector": "rows", "page_size": 40, "options": {"dimensions": {"type": "array"}},
+                      "zip": [{"names": "dimensionHeaders[].name", "values": "dimensionValues[].value"}, {"names": "metricHeaders[].name", "values": "metricValues[].value"}],
+                      "types": {"id": "bigint", "value": "numeric"},
+                      "body": {"dimensions": {"$each": "{option.dimensions}", "item": {"name": "{item}"}}, "offset": "{offset}", "limit": "{page_size}"},
+                      "paginator": {"type": "offset", "total_path": "rowCount"}}, options={"dimensions": ["id", "name"]})
+        self.ingest()
+        self.assertEqual(self.database.rows("SELECT id, name, value::float8 FROM staging.own__things ORDER BY id"),
+                         [(r["id"], r["name"], r["id"] * 1.5) for r in self.held.records])
+
+    def test_a_large_document_passes_through_a_small_buffer(self):
+        self.held.records = [{"id": i, "name": "x" * 500, "changed": stamp(i % 86400), "big": i} for i in range(20000)]
+        with self.database.connect("engineer") as engineer:
+            self.declare({"path": "/all"})
+            engineer.execute("SET visage.ingest_memory = '1MB'")
+            engineer.execute("CALL visage_ingest('own.things')")
+        self.everything()
+
+    # ---- credentials ----
+
+    def sent(self, name):
+        return [headers.get(name) for _, _, _, headers in self.held.log]
+
+    def test_simple_credentials(self):
+        key = self.secret("key", "s3cret/=&")
+        for auth, name, value in (
+                ({"type": "bearer", "token": "{secret.key}"}, "Authorization", "Bearer s3cret/=&"),
+                ({"type": "http_basic", "username": "{secret.key}", "password": "X"}, "Authorization", "Basic " + base64.b64encode(b"s3cret/=&:X").decode()),
+                ({"type": "api_key", "in": "header", "name": "X-Key", "value": "{secret.key}"}, "X-Key", "s3cret/=&"),
+                ({"type": "api_key", "in": "query", "name": "k", "value": "{secret.key}"}, None, "/all?k=s3cret%2F%3D%26")):
+            with self.subTest(auth["type"]):
+                self.setUp()
+                self.declare({"path": "/all", "auth": auth, "secrets": {"key": {}}}, secrets={"key": key})
+                self.ingest()
+                self.assertEqual(self.sent(name) if name else [path for _, path, _, _ in self.held.log], [value])
+
+    def test_a_missing_secret(self):
+        self.declare({"path": "/all", "auth": {"type": "bearer", "token": "{secret.key}"}, "secrets": {"key": {}}})
+        with self.assertRaises(errors.ObjectNotInPrerequisiteState):
+            self.ingest()
+
+    def test_a_token_that_expires(self):
+        issued = []
+
+        def hook(handler, path, _):
+            if path == "/oauth":
+                issued.append(urllib.parse.parse_qs(handler.body))
+                handler.answer({"access_token": "t%d" % len(issued), "expires_in": 1800})
+                return True
+            if handler.headers.get("Authorization") != "Bearer t2":
+                handler.answer({"message": "expired"}, 401)
+                return True
+            return False
+        self.held.hook = hook
+        self.declare({"path": "/all", "secrets": {"id": {}, "key": {}}, "auth": {"type": "oauth2_client_credentials", "token_url": self.double.url + "/oauth", "client_id": "{secret.id}", "client_secret": "{secret.key}", "scope": "read"}},
+                     secrets={"id": self.secret("id", "me"), "key": self.secret("key2", "p&q")})
+        self.ingest()
+        self.everything()
+        self.assertEqual(issued, [{"grant_type": ["client_credentials"], "client_id": ["me"], "client_secret": ["p&q"], "scope": ["read"]}] * 2)
+
+    def test_a_service_account(self):
+        pem = subprocess.run(["openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], check=True, capture_output=True, text=True).stdout
+        asked = []
+
+        def hook(handler, path, _):
+            if path == "/mint":
+                asked.append(urllib.parse.parse_qs(handler.body)["assertion"][0])
+                handler.answer({"access_token": "minted", "expires_in": 3599})
+                return True
+            self.assertEqual(handler.headers.get("Authorization"), "Bearer minted")
+            return False
+        self.held.hook = hook
+        key = self.secret("account", json.dumps({"client_email": "me@example.test", "private_key": pem, "private_key_id": "k1", "token_uri": self.double.url + "/mint"}))
+        self.declare({"path": "/all", "secrets": {"account": {}}, "auth": {"type": "service_account_jwt", "key": "{secret.account}", "scope": "a b"}}, secrets={"account": key})
+        self.ingest()
+        self.everything()
+        head, claims, signature = asked[0].split(".")
+        padded = [json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in (head, claims)]
+        self.assertEqual(padded[0], {"alg": "RS256", "typ": "JWT", "kid": "k1"})
+        self.assertEqual((padded[1]["iss"], padded[1]["scope"], padded[1]["aud"]), ("me@example.test", "a b", self.double.url + "/mint"))
+        self.assertLessEqual(padded[1]["exp"] - padded[1]["iat"], 3600)
+        with tempfile.TemporaryDirectory() as directory:
+            for name, content in (("key", pem.encode()), ("signed", (head + "." + claims).encode()), ("signature", base64.urlsafe_b64decode(signature + "=="))):
+                with open(os.path.join(directory, name), "wb") as file:
+                    file.write(content)
+            subprocess.run(["openssl", "pkey", "-in", "key", "-pubout", "-out", "public"], check=True, cwd=directory)
+            subprocess.run(["openssl", "dgst", "-sha256", "-verify", "public", "-signature", "signature", "signed"], check=True, cwd=directory, capture_output=True)
+
+    # ---- schemas, deletes, dispositions ----
+
+    def test_types_are_widened(self):
+        self.declare({"path": "/all"})
+        self.held.records = [{"id": 1, "a": 1, "b": True, "c": 2, "d": "x"}]
+        self.ingest()
+        self.held.records = [{"id": 2, "a": 1.50, "b": "yes", "c": {"n": 1}, "d": 5, "e": [1]}]
+        self.ingest()
+        self.assertEqual(self.database.rows("SELECT id, a::text, b, c, d, e FROM staging.own__things ORDER BY id"),
+                         [(1, "1", "true", 2, "x", None), (2, "1.5", "yes", {"n": 1}, "5", [1])])
+        self.assertEqual(self.database.rows("SELECT column_name, change, before, after FROM visage.schema_changes ORDER BY column_name"), [
+            ("a", "widened", "bigint", "numeric"), ("b", "widened", "boolean", "text"), ("c", "widened", "bigint", "jsonb"), ("e", "added", None, "jsonb")])
+
+    def test_schema_contracts(self):
+        for contract in ("freeze", "discard_row", "discard_value"):
+            with self.subTest(contract):
+                self.setUp()
+                self.declare({"path": "/all"}, schema_contract=contract)
+                self.held.records = [{"id": 1, "a": 1}]
+                self.ingest()
+                self.held.records = [{"id": 1, "a": 2}, {"id": 2, "a": 3, "new": "x"}, {"id": 3, "a": [1]}]
+                if contract == "freeze":
+                    with self.assertRaises(errors.UndefinedColumn):
+                        self.ingest()
+                    continue
+                self.ingest()
+                self.assertEqual(self.database.rows("SELECT id, a FROM staging.own__things ORDER BY id"),
+                                 [(1, 2)] if contract == "discard_row" else [(1, 2), (2, 3), (3, None)])
+                self.assertEqual(self.database.value("SELECT count(*) FROM visage.quarantine"), 2 if contract == "discard_row" else 0)
+
+    def test_nested_values_by_path(self):
+        self.declare({"path": "/all"}, columns={"address.city": "text", "seen": "timestamptz", "local": "timestamp", "tags": "text[]"})
+        self.held.records = [{"id": 1, "address": {"city": "Ulm", "zip": 89073}, "seen": "2026-11-01T10:00:00+02:00", "local": "2026-11-01T10:00:00", "tags": ["a", "b\"c", None]}]
+        self.ingest()
+        self.assertEqual(self.database.value("SELECT address_city, address, seen = '2026-11-01T08:00:00Z', local::text, tags FROM staging.own__things"),
+                         ("Ulm", {"city": "Ulm", "zip": 89073}, True, "2026-11-01 10:00:00", ["a", "b\"c", None]))
+
+    def test_deletes_from_a_complete_extract(self):
+        self.declare({"path": "/all"}, hard_deletes="invalidate")
+        self.ingest()
+        del self.held.records[10:20]
+        self.ingest()
+        self.assertEqual(self.ids(), [r["id"] for r in self.held.records])
+        with self.subTest("nothing at all deletes nothing"):
+            self.held.records = []
+            self.ingest()
+            self.assertEqual(len(self.ids()), 91)
+
+    def test_tombstones(self):
+        self.declare({"path": "/all", "deleted_when": {"path": "gone", "equals": True}}, hard_deletes="invalidate")
+        self.ingest()
+        self.held.records = [{"id": 5, "gone": True}]
+        self.ingest()
+        self.assertNotIn(5, self.ids())
+
+    def test_replace(self):
+        self.declare({"path": "/link", "paginator": {"type": "header_link"}}, primary_key=None, write_disposition="replace")
+        self.ingest()
+        self.everything()
+        self.held.records = self.held.records[50:]
+        self.ingest()
+        self.assertEqual(self.ids(), [r["id"] for r in self.held.records])
+
+    def test_append_applies_a_content_once(self):
+        self.declare({"path": "/all"}, write_disposition="append")
+        self.held.records = [{"id": 1, "v": 1}, {"id": 1, "v": 2}, {"id": 1, "v": 1}]
+        self.ingest()
+        self.ingest()
+        self.assertEqual(self.database.rows("SELECT id, v FROM staging.own__things ORDER BY v"), [(1, 1), (1, 2)])
+
+    def test_constraints_and_triggers_of_the_user_hold(self):
+        self.declare({"path": "/all"})
+        self.held.records = [{"id": 1, "v": 1}]
+        self.ingest()
+        with self.database.connect() as admin:
+            admin.execute("ALTER TABLE staging.own__things ADD CHECK (v < 100)")
+        self.held.records = [{"id": i, "v": i * 20} for i in range(1, 10)]
+        self.ingest()
+        self.assertEqual(self.ids(), [1, 2, 3, 4])
+        self.assertEqual(self.database.value("SELECT count(*) FROM visage.quarantine WHERE reason LIKE '%%check constraint%%'"), 5)
+        with self.database.connect() as admin:
+            admin.execute("CREATE FUNCTION public.double_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v := NEW.v * 2; RETURN NEW; END'")
+            admin.execute("CREATE TRIGGER t BEFORE INSERT ON staging.own__things FOR EACH ROW EXECUTE FUNCTION public.double_it()")
+        self.held.records = [{"id": 50, "v": 10}]
+        self.ingest()
+        self.assertEqual(self.database.value("SELECT v FROM staging.own__things WHERE id = 50"), 20)
+
+    # ---- politeness ----
+
+    def test_the_rate_is_kept(self):
+        self.declare({"path": "/page", "page_size": 5, "rate": {"requests": 8, "per": "1 second"},
+                      "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number"}})
+        times = []
+        self.held.hook = lambda *_: times.append(time.monotonic())
+        self.ingest()
+        self.everything()
+        for first, last in zip(times, times[8:]):
+            self.assertGreater(last - first, 0.9)
+
+    def test_the_breaker_opens_and_closes(self):
+        self.declare({"path": "/all"})
+        self.held.hook = lambda handler, *_: handler.answer({}, 503) or True
+        with self.database.connect() as session:
+            session.execute("SET visage.breaker_failures = 3")
+            session.execute("SET visage.breaker_pause = '200ms'")
+            session.execute("SET visage.max_retries = 4")
+            with self.assertRaises(errors.ExternalRoutineException):
+                session.execute("CALL visage_ingest('own.things')")
+            host = "127.0.0.1:%d" % self.double.port
+            state = "SELECT state, failures >= 3, last_error, scope IN ('server', 'session') FROM visage.breakers WHERE host = %s"
+            self.assertEqual(session.execute(state, [host]).fetchone(), ("open", True, "status 503", True))
+            self.held.hook = None
+            session.execute("CALL visage_ingest('own.things')")
+            self.assertEqual(session.execute(state, [host]).fetchone()[0], "closed")
+        self.everything()
+
+    def test_what_an_answer_says_decides(self):
+        self.declare({"path": "/all", "responses": [
+            {"status": [200], "body": {"path": "status", "equals": "fail"}, "action": "fail", "message": "the export was refused"},
+            {"status": [403], "body": {"contains": "Limit reached"}, "action": "retry", "wait": "1 ms"},
+            {"status": [400], "body": {"contains": "quota"}, "action": "retry", "wait_until": "utc_midnight"}]})
+        answers = [({"message": "Limit reached for app"}, 403)]
+        self.held.hook = lambda handler, *_: answers and (handler.answer(*answers.pop()) or True)
+        self.ingest()
+        self.everything()
+        answers.append(({"status": "fail"}, 200))
+        with self.assertRaisesRegex(errors.ExternalRoutineException, "status 200") as raised:
+            self.ingest()
+        self.assertIn("the export was refused", raised.exception.diag.message_detail)
+        answers.append((b"your quota is spent", 400))
+        with self.database.connect("engineer") as engineer:
+            engineer.execute("SET visage.max_retry_wait = '1s'")
+            with self.assertRaisesRegex(errors.ConnectionFailure, "max_retry_wait") as raised:
+                engineer.execute("CALL visage_ingest('own.things')")
+        self.assertRegex(raised.exception.diag.message_detail, r"from \d{4}-\d\d-\d\dT00:00:0")
+
+
+if __name__ == "__main__":
+    unittest.main()
