@@ -6,6 +6,12 @@
  * scan_record has held it to everything that jsonb demands, so nothing is
  * checked again.  Numbers keep their exact value.
  *
+ * A record's own members are known from reading it, and records have much
+ * the same fields.  So the order in which jsonb keeps the keys is found once
+ * a page, and the record's binary form (see utils/jsonb.h) is written
+ * directly: keys in that order, then their values.  What is nested goes
+ * through the server's own functions.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -189,4 +195,189 @@ ingest_encode(ScanSlice value)
 		return JsonbPGetDatum(JsonbValueToJsonb(encode_array(&encoder)));
 	take_scalar(&encoder, &scalar);
 	return JsonbPGetDatum(JsonbValueToJsonb(&scalar));
+}
+
+/* ---- records, from their members ---- */
+
+/* The order of jsonb's keys: by length, then bytewise. */
+static int
+compare_names(const void *a, const void *b, void *arg)
+{
+	const IngestField *fields = arg;
+	const char *x = fields[*(const int *) a].name;
+	const char *y = fields[*(const int *) b].name;
+	size_t		x_length = strlen(x);
+	size_t		y_length = strlen(y);
+
+	if (x_length != y_length)
+		return x_length < y_length ? -1 : 1;
+	return memcmp(x, y, x_length);
+}
+
+/* Prepares for records with these fields, in the current memory context. */
+void
+ingest_open_encoder(IngestEncoder *encoder, const IngestRun *run)
+{
+	int			count = run->field_count;
+
+	encoder->fields = run->fields;
+	encoder->count = count;
+	encoder->order = palloc(sizeof(int) * Max(count, 1));
+	encoder->rank = palloc(sizeof(int) * Max(count, 1));
+	encoder->lengths = palloc(sizeof(int) * Max(count, 1));
+	encoder->members = palloc(sizeof(IngestMember *) * Max(count, 1));
+	/* members of another level than the record's are among the fields */
+	encoder->plain = run->stream->flattened_count == 0 &&
+		run->stream->path_count == 0;
+	for (int i = 0; i < count; i++)
+		encoder->order[i] = i;
+	qsort_arg(encoder->order, count, sizeof(int), compare_names,
+			  run->fields);
+	for (int i = 0; i < count; i++)
+	{
+		encoder->rank[encoder->order[i]] = i;
+		encoder->lengths[i] = strlen(run->fields[encoder->order[i]].name);
+	}
+	initStringInfo(&encoder->buffer);
+}
+
+/* Appends bytes to the jsonb, after what aligns them. */
+static void
+append_aligned(StringInfo buffer, const void *data, int length)
+{
+	int			padding = INTALIGN(buffer->len) - buffer->len;
+
+	for (int i = 0; i < padding; i++)
+		appendStringInfoCharMacro(buffer, '\0');
+	appendBinaryStringInfo(buffer, data, length);
+}
+
+/* Appends a string's value. */
+static void
+append_string(StringInfo buffer, ScanSlice value)
+{
+	char	   *text;
+
+	if (memchr(value.start, '\\', value.length) == NULL)
+	{
+		appendBinaryStringInfo(buffer, value.start + 1, value.length - 2);
+		return;
+	}
+	text = scan_text(value);
+	appendStringInfoString(buffer, text);
+	pfree(text);
+}
+
+/* Appends a member's value and tells its JEntry without the length. */
+static JEntry
+append_value(StringInfo buffer, const IngestMember *member)
+{
+	Encoder		encoder = {.at = member->value.start,
+	.end = member->value.start + member->value.length};
+	JsonbValue	scalar;
+	Jsonb	   *nested;
+
+	switch (member->kind)
+	{
+		case SCAN_NULL:
+			return JENTRY_ISNULL;
+		case SCAN_BOOL:
+			return *member->value.start == 't' ? JENTRY_ISBOOL_TRUE :
+				JENTRY_ISBOOL_FALSE;
+		case SCAN_STRING:
+			append_string(buffer, member->value);
+			return JENTRY_ISSTRING;
+		case SCAN_CONTAINER:
+			nested = DatumGetJsonbP(ingest_encode(member->value));
+			append_aligned(buffer, &nested->root, VARSIZE(nested) - VARHDRSZ);
+			pfree(nested);
+			return JENTRY_ISCONTAINER;
+		default:
+			take_number(&encoder, &scalar);
+			append_aligned(buffer, scalar.val.numeric,
+						   VARSIZE_ANY(scalar.val.numeric));
+			return JENTRY_ISNUMERIC;
+	}
+}
+
+/* Writes entry i, which ends with the buffer as it is and is so long. */
+static void
+set_entry(StringInfo buffer, int i, JEntry type, int data, int start)
+{
+	JEntry		entry = type | (JEntry) (buffer->len - start);
+	int			place = VARHDRSZ + sizeof(uint32) + i * sizeof(JEntry);
+
+	if (buffer->len - data > JENTRY_OFFLENMASK)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("total size of jsonb object elements exceeds the "
+						"maximum of %d bytes", JENTRY_OFFLENMASK)));
+	if (i % JB_OFFSET_STRIDE == 0)
+		entry = type | JENTRY_HAS_OFF | (JEntry) (buffer->len - data);
+	memcpy(buffer->data + place, &entry, sizeof(JEntry));
+}
+
+/* The record's members by the rank of their names; the last of a name wins. */
+static int
+sort_members(IngestEncoder *encoder, const IngestMember *members, int count)
+{
+	int			distinct = 0;
+
+	memset(encoder->members, 0, sizeof(IngestMember *) * encoder->count);
+	for (int i = 0; i < count; i++)
+	{
+		int			rank = encoder->rank[members[i].field];
+
+		distinct += encoder->members[rank] == NULL;
+		encoder->members[rank] = &members[i];
+	}
+	return distinct;
+}
+
+/*
+ * The record as jsonb, in the encoder's own buffer until the next one, or in
+ * the current memory context.
+ */
+Jsonb *
+ingest_encode_record(IngestEncoder *encoder, const IngestRecord *record,
+					 const IngestMember *members)
+{
+	StringInfo	buffer = &encoder->buffer;
+	uint32		header;
+	int			pairs;
+	int			data;
+	int			entry = 0;
+
+	if (!encoder->plain || record->member_count == 0)
+		return DatumGetJsonbP(ingest_encode(record->slice));
+	pairs = sort_members(encoder, members, record->member_count);
+	header = pairs | JB_FOBJECT;
+	data = VARHDRSZ + sizeof(uint32) + pairs * 2 * sizeof(JEntry);
+	resetStringInfo(buffer);
+	enlargeStringInfo(buffer, data + record->slice.length);
+	buffer->len = data;
+	memcpy(buffer->data + VARHDRSZ, &header, sizeof(header));
+	for (int i = 0; i < encoder->count; i++)
+	{
+		int			start = buffer->len;
+
+		if (encoder->members[i] == NULL)
+			continue;
+		appendBinaryStringInfo(buffer,
+							   encoder->fields[encoder->order[i]].name,
+							   encoder->lengths[i]);
+		set_entry(buffer, entry++, JENTRY_ISSTRING, data, start);
+	}
+	for (int i = 0; i < encoder->count; i++)
+	{
+		int			start = buffer->len;
+		JEntry		type;
+
+		if (encoder->members[i] == NULL)
+			continue;
+		type = append_value(buffer, encoder->members[i]);
+		set_entry(buffer, entry++, type, data, start);
+	}
+	SET_VARSIZE(buffer->data, buffer->len);
+	return (Jsonb *) buffer->data;
 }

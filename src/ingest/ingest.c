@@ -37,6 +37,8 @@
 
 /* ---- working ---- */
 
+#define KEPT (2 * 1024 * 1024)	/* bytes of contexts that are reset often */
+
 /* What work is done with, so that it does not depend on the session. */
 static const struct
 {
@@ -436,6 +438,11 @@ visage_ingest(PG_FUNCTION_ARGS)
 	run->context = context;
 	run->page_context = AllocSetContextCreate(context, "visage page",
 											  ALLOCSET_DEFAULT_SIZES);
+	/* what is used again for each page is kept from page to page */
+	run->batch_context = AllocSetContextCreate(context, "visage batch",
+											   KEPT, KEPT, KEPT);
+	run->row_context = AllocSetContextCreate(context, "visage rows", KEPT,
+											 KEPT, KEPT);
 	callback = palloc(sizeof(MemoryContextCallback));
 	callback->func = close_spool;
 	callback->arg = run;

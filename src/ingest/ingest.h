@@ -284,6 +284,8 @@ typedef struct IngestRun
 	int64		deleted;
 	MemoryContext context;
 	MemoryContext page_context;
+	MemoryContext batch_context;	/* records of a batch */
+	MemoryContext row_context;	/* values of a group of rows */
 	NetSession *net;
 	IngestFetch *queue[33];		/* pages asked for, in order */
 	int			queue_count;
@@ -463,6 +465,23 @@ extern IngestInput *ingest_open_input(Oid type, int32 typmod,
 									  bool text_only);
 extern Datum ingest_input(IngestInput *input, ScanSlice value, ScanKind kind);
 extern Datum ingest_encode(ScanSlice value);
+
+typedef struct IngestEncoder
+{
+	const IngestField *fields;
+	int			count;
+	int		   *order;			/* fields as jsonb orders their names */
+	int		   *rank;			/* field → its place there */
+	int		   *lengths;		/* of the names, in that order */
+	const IngestMember **members;	/* of a record, in that order */
+	bool		plain;			/* members are the record's own */
+	StringInfoData buffer;
+} IngestEncoder;
+
+extern void ingest_open_encoder(IngestEncoder *encoder, const IngestRun *run);
+extern Jsonb *ingest_encode_record(IngestEncoder *encoder,
+								   const IngestRecord *record,
+								   const IngestMember *members);
 
 /* store.c: rows into landing and staging */
 typedef struct IngestStored

@@ -75,9 +75,7 @@ ingest_open_reader(IngestRun *run, IngestFetch *fetch)
 	reader->fetch = fetch;
 	reader->first = true;
 	reader->limit = (size_t) core_setting_int("visage.max_record") * 1024;
-	reader->batch_context = AllocSetContextCreate(CurrentMemoryContext,
-												  "visage batch",
-												  ALLOCSET_DEFAULT_SIZES);
+	reader->batch_context = run->batch_context;
 	read_format(reader);
 	split_begin(&reader->split);
 	reader->shape = ingest_open_shape(run, &fetch->at);

@@ -84,6 +84,7 @@ struct IngestStore
 	int			hash_attribute;
 	int			window_attribute;	/* 0 where there is none */
 	bool		append;
+	IngestEncoder encoder;
 	MemoryContext row_context;
 };
 
@@ -248,9 +249,8 @@ ingest_open_store(IngestRun *run)
 	if (run->stream->key_count > 0)
 		open_key_index(store);
 	InitDirtySnapshot(store->dirty);
-	store->row_context = AllocSetContextCreate(CurrentMemoryContext,
-											   "visage rows",
-											   ALLOCSET_DEFAULT_SIZES);
+	ingest_open_encoder(&store->encoder, run);
+	store->row_context = run->row_context;
 	return store;
 }
 
@@ -279,7 +279,7 @@ ingest_close_store(IngestStore *store)
 	close_target(store, &store->landing);
 	EvalPlanQualEnd(&store->epq);
 	FreeExecutorState(store->estate);
-	MemoryContextDelete(store->row_context);
+	MemoryContextReset(store->row_context);
 }
 
 /* ---- groups of rows ---- */
@@ -441,8 +441,10 @@ delete_row(IngestStore *store)
 
 /* The record as it came. */
 static void
-land(IngestStore *store, const IngestRecord *record, Datum jsonb, int number)
+land(IngestStore *store, const IngestRecord *record, const Jsonb *jsonb,
+	 int number)
 {
+	char	   *copy = palloc(VARSIZE(jsonb));
 	TupleTableSlot *slot = next_slot(&store->landing);
 	const int  *attributes = store->landing_attributes;
 
@@ -455,7 +457,8 @@ land(IngestStore *store, const IngestRecord *record, Datum jsonb, int number)
 	if (record->key != NULL)
 		set_value(slot, attributes[LANDING_KEY],
 				  CStringGetTextDatum(record->key));
-	set_value(slot, attributes[LANDING_RECORD], jsonb);
+	memcpy(copy, jsonb, VARSIZE(jsonb));
+	set_value(slot, attributes[LANDING_RECORD], PointerGetDatum(copy));
 	ExecStoreVirtualTuple(slot);
 	store->landing.record_of[store->landing.filled++] = number;
 }
@@ -476,10 +479,11 @@ store_record(IngestStore *store, const IngestBatch *batch,
 			 const IngestRecord *record, int number, IngestStored *stored,
 			 int *at)
 {
-	Datum		jsonb = ingest_encode(record->slice);
-	uint64		hash =
-	hash_bytes_extended((unsigned char *) VARDATA(DatumGetPointer(jsonb)),
-						VARSIZE(DatumGetPointer(jsonb)) - VARHDRSZ, 0);
+	Jsonb	   *jsonb =
+	ingest_encode_record(&store->encoder, record,
+						 &batch->members[record->first_member]);
+	uint64		hash = hash_bytes_extended((unsigned char *) VARDATA(jsonb),
+										   VARSIZE(jsonb) - VARHDRSZ, 0);
 	TupleTableSlot *row;
 	bool		found;
 

@@ -8,6 +8,7 @@ import gzip
 import http.server
 import json
 import os
+import random
 import subprocess
 import tempfile
 import threading
@@ -500,6 +501,36 @@ class ConnectorTest(unittest.TestCase):
         self.ingest()
         self.assertEqual(self.database.value("SELECT address_city, address, seen = '2026-11-01T08:00:00Z', local::text, tags FROM staging.own__things"),
                          ("Ulm", {"city": "Ulm", "zip": 89073}, True, "2026-11-01 10:00:00", ["a", "b\"c", None]))
+
+    def test_landing_holds_what_the_server_would_make_of_it(self):
+        """The jsonb that is written directly is, byte for byte, the server's."""
+        random.seed(4)
+
+        def value(depth):
+            kind = random.randrange(9 if depth < 3 else 6)
+            if kind == 0:
+                return None
+            if kind == 1:
+                return random.choice([True, False])
+            if kind in (2, 3):
+                return random.choice([0, -1, 2 ** 70, 10 ** -9, 1.5, -0.25e300, random.randrange(10 ** 6)])
+            if kind in (4, 5):
+                return "".join(random.choice('ab"\\\n\t/éß漢\U0001F600\x7f ') for _ in range(random.randrange(40)))
+            if kind == 6:
+                return [value(depth + 1) for _ in range(random.randrange(4))]
+            return {"k%d" % random.randrange(50): value(depth + 1) for _ in range(random.randrange(6))}
+        names = ["id", "", "a", "B", "é", "a.b", "with \"quotes\"", "x" * 100] + ["f%d" % i for i in range(80)]
+        records = [{"id": i, **{random.choice(names[2:]): value(0) for _ in range(random.randrange(90))}} for i in range(400)]
+        body = "[" + ",".join(json.dumps(r, ensure_ascii=bool(i % 2)) for i, r in enumerate(records)) + ', {"id": 400, "f1": 1, "f1": 2, "a": {"b": 1, "b": 2}}]'
+        self.held.hook = lambda handler, *_: handler.answer(body.encode()) or True
+        self.declare({"path": "/all", "rename": {"B": "upper_b"}})
+        self.ingest()
+        with self.database.connect() as session:
+            session.execute("CREATE TEMP TABLE made AS SELECT value AS record FROM jsonb_array_elements(%s::jsonb)", [body])
+            same = session.execute("SELECT count(*), count(*) FILTER (WHERE jsonb_send(l.record) = jsonb_send(m.record) AND pg_column_size(l.record || '{}') = pg_column_size(m.record || '{}')"
+                                   " AND l.record @> m.record AND jsonb_hash_extended(l.record, 7) = jsonb_hash_extended(m.record, 7))"
+                                   " FROM landing.own__things AS l JOIN made AS m ON m.record -> 'id' = l.record -> 'id'").fetchone()
+        self.assertEqual(same, (401, 401))
 
     def test_deletes_from_a_complete_extract(self):
         self.declare({"path": "/all"}, hard_deletes="invalidate")
