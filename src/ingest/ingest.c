@@ -142,15 +142,16 @@ claim(IngestRun *run)
 
 /* The cursor's value moved back by the stream's lag. */
 static char *
-apply_lag(const IngestStream *stream, const char *value)
+apply_lag(const IngestRun *run, const char *value)
 {
-	int64		lag = ingest_duration(stream->lag);
+	const IngestStream *stream = run->stream;
 
 	/* windows move back by themselves, parents not at all */
-	if (stream->window.step != NULL || stream->parent != NULL || lag == 0)
+	if (stream->window.step != NULL || stream->parent != NULL ||
+		run->lag == 0)
 		return pstrdup(value);
 	return ingest_shift_value(value, stream->cursor.format,
-							  stream->cursor.format, -lag);
+							  stream->cursor.format, -run->lag);
 }
 
 /* Where the crawl begins or goes on. */
@@ -181,8 +182,11 @@ read_position(IngestRun *run, bool full_refresh)
 		(stream->cursor.field == NULL ||
 		 (cursor == NULL && stream->initial_value == NULL));
 	if (cursor != NULL)
+	{
+		run->lag = ingest_duration(stream->lag);
 		run->from_value = MemoryContextStrdup(run->context,
-											  apply_lag(stream, cursor));
+											  apply_lag(run, cursor));
+	}
 	else
 		run->from_value = stream->initial_value;
 	if (!run->position.under_way && ingest_tracks_seen(run))

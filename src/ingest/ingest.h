@@ -260,6 +260,7 @@ typedef struct IngestRun
 	IngestWork	work;
 	IngestPosition position;
 	char	   *from_value;		/* where the crawl begins */
+	int64		lag;			/* of windows, before from_value */
 	char	   *to_value;		/* back-fill only */
 	bool		back_fill;
 	bool		complete;		/* the crawl reads all there is */
@@ -277,6 +278,7 @@ typedef struct IngestRun
 	IngestColumn *columns;		/* of the staging table */
 	int			column_count;
 	int			partition_day;	/* last day with a landing partition */
+	List	   *warnings;		/* of the manifest's rules, given already */
 	int64		pages;
 	int64		records;
 	int64		landed;

@@ -228,6 +228,8 @@ read_cursor(IngestStream *stream)
 	Jsonb	   *spec = core_json_value(stream->endpoint, "cursor");
 	char	   *order = core_json_text(spec, "order");
 
+	if (stream->lag == NULL)
+		stream->lag = core_json_text(spec, "lag");
 	if (cursor->field == NULL)
 		cursor->field = core_json_text(stream->endpoint, "cursor_field");
 	if (cursor->field == NULL)
@@ -249,8 +251,6 @@ read_cursor(IngestStream *stream)
 		stream->paginator.by != KEYSET_TIE;
 	if (stream->initial_value == NULL)
 		stream->initial_value = core_json_text(spec, "initial_value");
-	if (stream->lag == NULL)
-		stream->lag = core_json_text(spec, "lag");
 }
 
 static void

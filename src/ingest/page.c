@@ -50,10 +50,16 @@ column_of(const IngestStream *stream, const char *name, int flattened)
 									strlen(stream->flattened[flattened]) + 1));
 }
 
+/*
+ * Does this name mean the field?  A member of a flattened object may be
+ * meant by its column, too.
+ */
 static bool
-same(const char *a, const char *b)
+means(const char *name, const IngestField *field, int flattened)
 {
-	return a != NULL && strcmp(a, b) == 0;
+	return name != NULL && (strcmp(name, field->name) == 0 ||
+							(flattened >= 0 &&
+							 strcmp(name, field->column) == 0));
 }
 
 /* Appends a field that is new to the run. */
@@ -77,10 +83,10 @@ add_field(IngestRun *run, char *name, int flattened)
 	field->column = column_of(stream, name, flattened);
 	field->key = -1;
 	for (int i = 0; i < stream->key_count; i++)
-		if (strcmp(stream->keys[i], name) == 0)
+		if (means(stream->keys[i], field, flattened))
 			field->key = i;
-	field->is_cursor = same(stream->cursor.field, name);
-	field->is_tie = same(stream->paginator.tie_break, name);
+	field->is_cursor = means(stream->cursor.field, field, flattened);
+	field->is_tie = means(stream->paginator.tie_break, field, flattened);
 	MemoryContextSwitchTo(caller);
 	return run->field_count - 1;
 }

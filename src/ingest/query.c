@@ -127,8 +127,7 @@ windows_begin(IngestRun *run, const char *zone)
 	USECS_PER_DAY;
 
 	if (run->from_value != NULL)
-		from = instant_argument(run, run->from_value) -
-			(run->back_fill ? 0 : ingest_duration(run->stream->lag));
+		from = instant_argument(run, run->from_value) - run->lag;
 	else
 		from = now - ingest_duration(window->initial);
 	return Max(floor_instant(run, from, zone), oldest);

@@ -20,6 +20,7 @@
 #include "core/settings.h"
 #include "ingest/ingest.h"
 #include "mb/pg_wchar.h"
+#include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 
 #define MAX_SHOWN 300			/* bytes of another system's error message */
@@ -346,6 +347,27 @@ ingest_retry(IngestRun *run, IngestFetch *fetch, const char *problem)
 	ask_again(run, fetch, retry_wait(NULL, fetch->retries++));
 }
 
+/* What a rule has to say about an answer that is accepted, once a run. */
+static void
+warn(IngestRun *run, Jsonb *rule)
+{
+	char	   *message = core_json_text(rule, "message");
+	ListCell   *said;
+
+	if (message == NULL)
+		return;
+	foreach(said, run->warnings)
+	{
+		if (strcmp(lfirst(said), message) == 0)
+			return;
+	}
+	ereport(WARNING,
+			(errmsg("stream \"%s\": %s", run->stream->name, message)));
+	MemoryContextSwitchTo(run->context);
+	run->warnings = lappend(run->warnings, pstrdup(message));
+	MemoryContextSwitchTo(run->page_context);
+}
+
 /* One turn: true where the answer is to be acted upon. */
 static bool
 judge(IngestRun *run, IngestFetch *fetch, IngestAction *action)
@@ -361,6 +383,7 @@ judge(IngestRun *run, IngestFetch *fetch, IngestAction *action)
 		case ACTION_ACCEPT:
 		case ACTION_IGNORE:
 		case ACTION_SPLIT:
+			warn(run, rule);
 			return true;
 		case ACTION_REFRESH:
 			if (fetch->refreshed || !ingest_forget_token(run))

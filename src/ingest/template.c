@@ -105,7 +105,9 @@ append_value(StringInfo result, const char *value, const char *name,
 
 	if (scope->encode)
 	{
-		ingest_append_encoded(result, value, "");
+		/* a resource may be a path of its own */
+		ingest_append_encoded(result, value,
+							  strcmp(name, "resource") == 0 ? "/" : "");
 		return;
 	}
 	for (const char *c = value; *c; c++)
