@@ -171,12 +171,12 @@ class Server:
         self.server.server_close()
 
 
-class ManifestTest(unittest.TestCase):
+class ConnectorTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.double = Server()
         cls.addClassCleanup(cls.double.close)
-        cls.database = house.Database("manifests", cls.double)
+        cls.database = house.Database("own_connectors", cls.double)
         cls.addClassCleanup(cls.database.__exit__)
         cls.secrets = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.secrets.cleanup)
