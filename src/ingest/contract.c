@@ -24,7 +24,6 @@
 #include "core/core.h"
 #include "core/settings.h"
 #include "ingest/ingest.h"
-#include "parser/parse_type.h"
 #include "utils/builtins.h"
 
 /* The narrowest of the wide types that holds what has been seen. */

@@ -446,7 +446,7 @@ call(IngestRun *run, NetRequest *request, Jsonb *spec, const char *what)
 		Answer		answer;
 		Jsonb	   *rule = NULL;
 		IngestAction action;
-		int64		wait;
+		int64		wait = 0;
 
 		while (!net_wait(transfer))
 			net_widen(transfer);
@@ -466,10 +466,7 @@ call(IngestRun *run, NetRequest *request, Jsonb *spec, const char *what)
 		}
 		if (action == ACTION_REFRESH && spec != NULL && !refreshed &&
 			ingest_forget_token(run))
-		{
 			refreshed = true;
-			wait = 0;
-		}
 		else if (action == ACTION_RETRY && retries < max_retries(rule))
 		{
 			wait = Max(retry_wait(rule, retries++),

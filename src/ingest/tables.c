@@ -21,6 +21,7 @@
 #include "core/core.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
+#include "parser/parse_type.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
