@@ -226,30 +226,36 @@ check_node(const ModelImage *image, const ModelTrees *trees,
 	return (test & MODEL_TEST_MASK) != MODEL_TEST_MASK;
 }
 
-/* The block kernel's copy of a tree. */
+/* Is the block kernel's copy of a tree just that? */
 static bool
 check_dense_tree(const ModelImage *image, const ModelTrees *trees,
-				 const ModelTree *tree, uint32 out)
+				 const ModelTree *tree)
 {
 	const ModelDense *dense = MODEL_AT(image, ModelDense, trees->dense);
-	uint32		inner = tree->leaf_count - 1;
+	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
+	uint8		local[2 * MODEL_DENSE_LEAVES];
+	uint32		inner = 0;
+	uint32		leaves = 0;
 
 	if (tree->leaf_count > MODEL_DENSE_LEAVES ||
 		tree->node_count != 2 * tree->leaf_count - 1 ||
-		!slots_inside(tree->dense, inner, trees->dense_count))
+		!slots_inside(tree->dense, tree->leaf_count - 1, trees->dense_count))
 		return false;
+	nodes += tree->root;
 	dense += tree->dense;
-	for (uint32 i = 0; i < inner; i++)
+	for (uint32 i = 0; i < tree->node_count; i++)
+		local[i] = (MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF) ?
+			MODEL_DENSE_LEAVES + leaves++ : inner++;
+	for (uint32 i = 0; i < tree->node_count; i++)
 	{
-		uint8		children[2] = {dense[i].yes, dense[i].no};
-
-		if (dense[i].slot >= out)
+		if (MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF)
+			continue;
+		if (dense->slot != MODEL_NODE_SLOT(&nodes[i]) ||
+			dense->threshold != nodes[i].u.threshold ||
+			dense->yes != local[nodes[i].next - tree->root] ||
+			dense->no != local[nodes[i].next + 1 - tree->root])
 			return false;
-		for (int j = 0; j < 2; j++)
-			if (children[j] < MODEL_DENSE_LEAVES ?
-				children[j] <= i || children[j] >= inner :
-				children[j] - MODEL_DENSE_LEAVES >= tree->leaf_count)
-				return false;
+		dense++;
 	}
 	return true;
 }
@@ -273,8 +279,7 @@ check_tree(const ModelImage *image, const ModelTrees *trees,
 			return false;
 	if (leaves != tree->leaf_count)
 		return false;
-	return trees->dense_count == 0 ||
-		check_dense_tree(image, trees, tree, out);
+	return true;
 }
 
 /* Is the depth said for each tree enough to reach its leaves? */
@@ -348,8 +353,14 @@ check_trees(const ModelImage *image, const ModelStep *step)
 	tree = MODEL_AT(image, ModelTree, trees->trees);
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		if (!check_tree(image, trees, &tree[i], step->out) ||
-			!check_depth(image, trees, &tree[i]))
+			!check_depth(image, trees, &tree[i]) ||
+			(trees->dense_count > 0 &&
+			 !check_dense_tree(image, trees, &tree[i])))
 			return false;
+	if (trees->dense_count > 0 &&
+		((trees->flags & (MODEL_TREES_TESTS | MODEL_TREES_LINEAR)) ||
+		 trees->leaf_width != 1 || trees->aggregate != MODEL_TREES_SUM))
+		return false;
 	return check_tree_details(image, trees, step->out);
 }
 

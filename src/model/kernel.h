@@ -28,7 +28,7 @@ extern void model_run_block_scores(const ModelImage *image,
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);
 
-/* ---- walk.c, block.c: the trees of a step ---- */
+/* ---- walk.c, dense.c: the trees of a step ---- */
 
 extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, double *out,
@@ -36,6 +36,9 @@ extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
 extern void model_walk_block(const ModelImage *image, const ModelTrees *trees,
 							 const double *slots, double *out,
 							 uint32 *leaves);
+extern void model_dense_block(const ModelImage *image,
+							  const ModelTrees *trees, const double *slots,
+							  double *out);
 extern bool model_test_holds(const uint32 *words, const ModelNode *node,
 							 double x);
 

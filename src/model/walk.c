@@ -250,10 +250,34 @@ model_walk_row(const ModelImage *image, const ModelTrees *trees,
 	walk(image, trees, slots, 1, out, leaves);
 }
 
+/* Small trees are not walked but compared, all rows at a time. */
+static void
+compare_block(const ModelImage *image, const ModelTrees *trees,
+			  const double *slots, double *out)
+{
+	const double *base = MODEL_AT(image, double, trees->base);
+
+	for (int row = 0; row < MODEL_BLOCK; row++)
+		begin_outputs(image, trees, out + row, MODEL_BLOCK);
+	model_dense_block(image, trees, slots, out);
+	for (uint32 i = 0; i < trees->output_count; i++)
+		for (int row = 0; row < MODEL_BLOCK; row++)
+		{
+			double	   *output = out + (size_t) i * MODEL_BLOCK + row;
+
+			*output = finish_output(trees, *output, base[i]);
+		}
+}
+
 void
 model_walk_block(const ModelImage *image, const ModelTrees *trees,
 				 const double *slots, double *out, uint32 *leaves)
 {
+	if (trees->dense_count > 0)
+	{
+		compare_block(image, trees, slots, out);
+		return;
+	}
 	for (int row = 0; row < MODEL_BLOCK; row++)
 		walk(image, trees, slots + row, MODEL_BLOCK, out + row, leaves);
 }
