@@ -21,6 +21,7 @@ static int	breaker_failures;
 static int	breaker_pause;
 static int	connect_timeout;
 static bool enabled;
+static int	explain_top;
 static int	idle_timeout;
 static int	ingest_memory;
 static int	max_body;
@@ -191,6 +192,17 @@ define_memory_settings(void)
 							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
+/* What models answer. */
+static void
+define_model_settings(void)
+{
+	DefineCustomIntVariable("visage.explain_top",
+							"Sets how many features an explanation has.",
+							"The largest contributions; 0: all features.",
+							&explain_top, 0, 0, INT_MAX, PGC_USERSET, 0, NULL,
+							NULL, NULL);
+}
+
 /* Called once, when visage.so is loaded. */
 void
 core_define_settings(void)
@@ -198,5 +210,6 @@ core_define_settings(void)
 	define_access_settings();
 	define_http_settings();
 	define_memory_settings();
+	define_model_settings();
 	MarkGUCPrefixReserved("visage");
 }

@@ -196,6 +196,16 @@ CREATE FUNCTION visage_predict_json(model text, features jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'visage_predict_json';
 COMMENT ON FUNCTION visage_predict_json(text, jsonb) IS 'The class, or the value of a regression, of an object with a member for each of the model''s inputs.';
 
+CREATE FUNCTION visage_explain(model text, VARIADIC features "any") RETURNS TABLE (feature text, value text, contribution float8)
+	LANGUAGE C STABLE PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_explain';
+COMMENT ON FUNCTION visage_explain(text, "any") IS 'What each feature adds to the raw score of a row, or of values, largest first, and the base value without a feature.';
+
+CREATE FUNCTION visage_explain_json(model text, features jsonb) RETURNS TABLE (feature text, value text, contribution float8)
+	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'visage_explain_json';
+COMMENT ON FUNCTION visage_explain_json(text, jsonb) IS 'What each feature adds to the raw score of an object, largest first, and the base value without a feature.';
+
 CREATE FUNCTION visage_evaluate(model text, query text, target text) RETURNS jsonb
 	LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_evaluate';
