@@ -21,6 +21,7 @@
 #include "model/shap.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/json.h"
 
 PG_FUNCTION_INFO_V1(visage_explain);
 PG_FUNCTION_INFO_V1(visage_explain_json);
@@ -305,61 +306,103 @@ put_row(ReturnSetInfo *result, text * feature, text * value,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* Answers with the contributions, sorted, and the base value. */
-static void
-answer(ReturnSetInfo *result, const Explanation *explanation)
+/* Explains a row whose inputs are in the workspace; shares are sorted. */
+static Share *
+explain_row(Explanation *explanation, const ModelEntry *entry,
+			double *workspace)
 {
-	const ModelImage *image = explanation->image;
+	const ModelImage *image = entry->image;
 	Share	   *shares = palloc(sizeof(Share) * Max(image->input_count, 1));
-	uint32		wanted = wanted_inputs(image);
 
+	explanation->entry = entry;
+	explanation->image = image;
+	explanation->slots = workspace;
+	explanation->contributions =
+		palloc0(sizeof(double) * Max(image->input_count, 1));
+	model_run(image, workspace);
+	explain(explanation, raw_slot(image, workspace));
 	for (uint32 i = 0; i < image->input_count; i++)
 	{
 		shares[i].contribution = explanation->contributions[i];
 		shares[i].input = i;
 	}
 	qsort(shares, image->input_count, sizeof(Share), by_size);
-	for (uint32 i = 0; i < wanted; i++)
-	{
-		uint32		input = shares[i].input;
-
-		put_row(result,
-				cstring_to_text(model_string(image,
-											 model_inputs(image)[input].name)),
-				input_value(image, input, explanation->slots[input]),
-				shares[i].contribution);
-	}
-	put_row(result, NULL, NULL, explanation->base);
+	return shares;
 }
 
-/* Explains a call's row; an empty answer where there is none. */
+/* Answers with the contributions, sorted, and the base value. */
 static Datum
-explain_call(FunctionCallInfo fcinfo, ModelBinding *binding)
+answer(FunctionCallInfo fcinfo, ModelBinding *binding)
 {
 	Explanation explanation = {0};
+	ReturnSetInfo *result;
+	Share	   *shares;
+	uint32		wanted;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (binding == NULL)
 		return (Datum) 0;
-	explanation.entry = binding->entry;
-	explanation.image = binding->entry->image;
-	explanation.slots = binding->workspace;
-	explanation.contributions =
-		palloc0(sizeof(double) * Max(explanation.image->input_count, 1));
-	model_run(explanation.image, binding->workspace);
-	explain(&explanation, raw_slot(explanation.image, binding->workspace));
-	answer((ReturnSetInfo *) fcinfo->resultinfo, &explanation);
+	result = (ReturnSetInfo *) fcinfo->resultinfo;
+	shares = explain_row(&explanation, binding->entry, binding->workspace);
+	wanted = wanted_inputs(explanation.image);
+	for (uint32 i = 0; i < wanted; i++)
+	{
+		uint32		input = shares[i].input;
+		const char *name = model_string(explanation.image,
+										model_inputs(explanation.image)[input].name);
+
+		put_row(result, cstring_to_text(name),
+				input_value(explanation.image, input,
+							explanation.slots[input]),
+				shares[i].contribution);
+	}
+	put_row(result, NULL, NULL, explanation.base);
 	return (Datum) 0;
+}
+
+/*
+ * The largest contributions of a row whose inputs are in the workspace, as
+ * an array of objects.
+ */
+Jsonb *
+model_reasons(const ModelEntry *entry, double *workspace, int top)
+{
+	Explanation explanation = {0};
+	Share	   *shares = explain_row(&explanation, entry, workspace);
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '[');
+	for (uint32 i = 0; i < Min((uint32) top, entry->image->input_count); i++)
+	{
+		uint32		input = shares[i].input;
+		text	   *value = input_value(entry->image, input,
+										workspace[input]);
+
+		appendStringInfoString(&json, i > 0 ? ", {\"feature\": " :
+							   "{\"feature\": ");
+		escape_json(&json, model_string(entry->image,
+										model_inputs(entry->image)[input].name));
+		appendStringInfoString(&json, ", \"value\": ");
+		if (value == NULL)
+			appendStringInfoString(&json, "null");
+		else
+			escape_json(&json, text_to_cstring(value));
+		appendStringInfo(&json, ", \"contribution\": %.17g}",
+						 shares[i].contribution);
+	}
+	appendStringInfoChar(&json, ']');
+	return core_json_parse(json.data);
 }
 
 Datum
 visage_explain(PG_FUNCTION_ARGS)
 {
-	return explain_call(fcinfo, model_call(fcinfo));
+	return answer(fcinfo, model_call(fcinfo));
 }
 
 Datum
 visage_explain_json(PG_FUNCTION_ARGS)
 {
-	return explain_call(fcinfo, model_call_json(fcinfo));
+	return answer(fcinfo, model_call_json(fcinfo));
 }

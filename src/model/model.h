@@ -103,10 +103,15 @@ extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);
 extern ModelBinding *model_call(FunctionCallInfo fcinfo);
 extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
 
+/* ---- explain.c ---- */
+
+extern Jsonb *model_reasons(const ModelEntry *entry, double *workspace,
+							int top);
+
 /* ---- score.c ---- */
 
 extern text * model_prediction(const ModelImage *image,
-							   const double *workspace);
+							   const double *slots, size_t stride);
 
 /* ---- data.c: a query's rows as columns for training ---- */
 

@@ -206,6 +206,11 @@ CREATE FUNCTION visage_explain_json(model text, features jsonb) RETURNS TABLE (f
 	AS 'MODULE_PATHNAME', 'visage_explain_json';
 COMMENT ON FUNCTION visage_explain_json(text, jsonb) IS 'What each feature adds to the raw score of an object, largest first, and the base value without a feature.';
 
+CREATE PROCEDURE visage_score_table(model text, query text, into_table text, key text[], mode text DEFAULT 'replace', reasons integer DEFAULT 0)
+	LANGUAGE C
+	AS 'MODULE_PATHNAME', 'visage_score_table';
+COMMENT ON PROCEDURE visage_score_table(text, text, text, text[], text, integer) IS 'Scores the rows of a query into a table, in blocks.';
+
 CREATE FUNCTION visage_evaluate(model text, query text, target text) RETURNS jsonb
 	LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_evaluate';

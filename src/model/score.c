@@ -97,38 +97,49 @@ visage_scores_json(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(all_scores(model_call_json(fcinfo)));
 }
 
-/* The class chosen, or the value of a regression, of a row that has run. */
-text *
-model_prediction(const ModelImage *image, const double *workspace)
+/* The number of the class chosen, or -1. */
+static int
+choose_class(const ModelImage *image, const double *slots, size_t stride)
 {
-	const double *scores = workspace + image->scores;
-	char		number[DOUBLE_SHORTEST_DECIMAL_LEN];
+	const double *scores = slots + image->scores * stride;
 	uint32		best = 0;
 
-	if (is_null(image, workspace[image->score]))
+	if (image->choice != MODEL_NONE)
+	{
+		double		choice = slots[image->choice * stride];
+
+		return choice >= 0 && choice < image->output_count ?
+			(int) choice : -1;
+	}
+	if (image->output_count == 2)
+		return slots[image->score * stride] > image->threshold;
+	for (uint32 i = 1; i < image->output_count; i++)
+		if (scores[i * stride] > scores[best * stride])
+			best = i;
+	return best;
+}
+
+/*
+ * The class chosen, or the value of a regression, of a row that has run;
+ * NULL where there is none.
+ */
+text *
+model_prediction(const ModelImage *image, const double *slots, size_t stride)
+{
+	double		score = slots[image->score * stride];
+	char		number[DOUBLE_SHORTEST_DECIMAL_LEN];
+	int			class;
+
+	if (is_null(image, score))
 		return NULL;
 	if (image->task == MODEL_REGRESSION)
 	{
-		int			length =
-		double_to_shortest_decimal_bufn(workspace[image->score], number);
+		int			length = double_to_shortest_decimal_bufn(score, number);
 
 		return cstring_to_text_with_len(number, length);
 	}
-	if (image->choice != MODEL_NONE)
-	{
-		double		choice = workspace[image->choice];
-
-		if (!(choice >= 0 && choice < image->output_count))
-			return NULL;
-		best = (uint32) choice;
-	}
-	else if (image->output_count == 2)
-		best = workspace[image->score] > image->threshold;
-	else
-		for (uint32 i = 1; i < image->output_count; i++)
-			if (scores[i] > scores[best])
-				best = i;
-	return cstring_to_text(model_output_name(image, best));
+	class = choose_class(image, slots, stride);
+	return class < 0 ? NULL : cstring_to_text(model_output_name(image, class));
 }
 
 /* Runs the row; its prediction. */
@@ -136,7 +147,7 @@ static text *
 predict(const ModelBinding *binding)
 {
 	model_run(binding->entry->image, binding->workspace);
-	return model_prediction(binding->entry->image, binding->workspace);
+	return model_prediction(binding->entry->image, binding->workspace, 1);
 }
 
 Datum
