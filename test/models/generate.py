@@ -5,7 +5,8 @@
 Every model is a file of its library's own format beside NAME.tsv: rows of
 inputs with the library's raw scores and predictions, in the text format of
 COPY.  Its first line names the columns, as column:type; those that begin with
-"raw." and "out." are expected values, and float8 is written so that it reads
+"raw.", "out." and "shap." (contributions to the raw score, then the base value)
+are expected values, and float8 is written so that it reads
 back bit for bit.  NAME.json.tsv and NAME.ubj.tsv would be equal, so the two
 notations of XGBoost share one.
 
@@ -41,6 +42,11 @@ SHARED = os.environ.get("VISAGE_SHARED") or os.path.join(
 XGBOOST = tuple(int(part) for part in xgboost.__version__.split("."))
 SEED = 20261124
 BIGGEST = 3.4e38  # XGBoost refuses infinite inputs
+
+
+# Models whose contributions are kept, too: one output, sums of trees.
+EXPLAINED = ("reg:squarederror", "binary:logistic", "count:poisson", "regression", "binary", "poisson", "cross_entropy",
+             "lambdarank")
 
 
 # ---- data ----
@@ -191,18 +197,23 @@ def text(value):
     return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
 
 
-def write(path, data, names, frame, raw, out):
-    """The rows and what is expected of them."""
+def write(path, data, names, frame, raw, out, shap=None):
+    """The rows and what is expected of them; shap has a column for each
+    feature and one for the base value."""
     raw = numpy.asarray(raw, dtype=float).reshape(len(frame), -1)
     out = numpy.asarray(out, dtype=float).reshape(len(frame), -1)
     as_text = [column in data.texts and data.shape == "texts" for column in data.names]
     header = ["%s:%s" % (name, "text" if is_text else "float8") for name, is_text in zip(names, as_text)]
     header += ["raw.%d:float8" % i for i in range(raw.shape[1])] + ["out.%d:float8" % i for i in range(out.shape[1])]
+    if shap is not None:
+        header += ["shap.%d:float8" % i for i in range(shap.shape[1])]
     with open(path, "w", encoding="utf-8") as file:
         file.write("\t".join(header) + "\n")
         for i, row in enumerate(frame[data.names].itertuples(index=False)):
             fields = [text(value) if is_text else number(value) for value, is_text in zip(row, as_text)]
             fields += [number(value) for value in raw[i]] + [number(value) for value in out[i]]
+            if shap is not None:
+                fields += [number(value) for value in shap[i]]
             # every other missing number is NULL, not NaN
             if i % 2:
                 fields = [field if field != "NaN" or j >= len(names) else "\\N" for j, field in enumerate(fields)]
@@ -281,7 +292,10 @@ def make_xgboost(directory, name, data, params, rounds, seed, stop=False, named=
         document["learner"]["objective"]["name"] = "multi:softprob"
         out = xgboost.Booster(model_file=bytearray(json.dumps(document).encode())).predict(
             matrix, iteration_range=span)
-    write(path + ".tsv", data, names, frame, raw, out)
+    shap = None
+    if params["objective"] in EXPLAINED and params.get("booster", "gbtree") == "gbtree":
+        shap = saved.predict(matrix, pred_contribs=True, iteration_range=span)
+    write(path + ".tsv", data, names, frame, raw, out, shap)
 
 
 XGBOOST_OBJECTIVES = {
@@ -368,7 +382,7 @@ def xgboost_large(directory):
     data = Data("hotel", "binary", "codes")
     make_xgboost(directory, "xgboost%s_large" % label, data,
                  dict(xgboost_params("binary:logistic", data), max_depth=14, eta=0.05, min_child_weight=0,
-                      max_cat_to_onehot=1000), 400, SEED, rows=300)
+                      max_cat_to_onehot=1000), 900, SEED, rows=300)
 
 
 # ---- LightGBM ----
@@ -428,7 +442,10 @@ def make_lightgbm(directory, name, data, params, rounds, seed, named=True, rows=
     if params.get("boosting") == "rf":
         # the library's raw score is the sum; Visage's is what the link gets
         raw = raw / rounds
-    write(path + ".tsv", data, names, frame, raw, out)
+    shap = None
+    if objective in EXPLAINED and params.get("boosting") != "rf" and not params.get("linear_tree"):
+        shap = saved.predict(encoded, pred_contrib=True, num_threads=1)
+    write(path + ".tsv", data, names, frame, raw, out, shap)
 
 
 LIGHTGBM_OBJECTIVES = {
@@ -498,7 +515,7 @@ def lightgbm_large(directory):
     data = Data("hotel", "binary", "texts")
     make_lightgbm(directory, "%s_large" % label, data,
                   lightgbm_params("binary", data, num_leaves=1200, min_data_in_leaf=2, learning_rate=0.02,
-                                  min_sum_hessian_in_leaf=0), 250, SEED, rows=300)
+                                  min_sum_hessian_in_leaf=0), 390, SEED, rows=300)
 
 
 # ---- models of others ----

@@ -98,7 +98,7 @@ class ModelFiles(unittest.TestCase):
             lines = [line.rstrip("\n").split("\t") for line in file]
         header = [field.rsplit(":", 1) for field in lines[0]]
         expected = {kind: [i for i, (name, _) in enumerate(header) if re.match(kind + r"\.\d+$", name)]
-                    for kind in ("raw", "out")}
+                    for kind in ("raw", "out", "shap")}
         inputs = range(min(expected["raw"]))
         # what an option renames it to: a name of SQL has at most 63 bytes
         self.load([header[i] for i in inputs],
@@ -111,7 +111,23 @@ class ModelFiles(unittest.TestCase):
             values = [[float(line[i].replace("Infinity", "inf")) for i in expected[kind]] for line in lines[1:]]
             self.compare("%s, %s" % (os.path.basename(model), kind), self.scores(data, options), values, single,
                          1 if linear else allowed)
-        return len(lines) - 1
+        if expected["shap"]:
+            self.compare_contributions(os.path.basename(model), data, [header[i][0] for i in inputs],
+                                       [[float(line[i]) for i in expected["shap"]] for line in lines[1:]], single)
+
+    def compare_contributions(self, what, data, names, expected, single):
+        """What each input adds, and the base value, against TreeSHAP of the
+        library, which XGBoost computes in float32."""
+        tolerance = 1e-4 if single else 1e-9
+        version = self.execute("SELECT visage_import_model('explained', %s::bytea)", data).fetchone()[0]
+        rows = self.execute("SELECT n, feature, contribution FROM given, "
+                            "visage_explain('explained@%d', given)" % version).fetchall()
+        self.execute("SELECT visage_drop_model('explained', false)")
+        found = {(number, feature): contribution for number, feature, contribution in rows}
+        for number, wanted in enumerate(expected, 1):
+            for feature, value in zip(names + [None], wanted):
+                self.assertLessEqual(abs(found[number, feature] - value), tolerance * max(1, abs(value)),
+                                     "%s, row %d, contribution of %s" % (what, number, feature))
 
     def compare_directory(self, directory):
         models = sorted(path for path in glob.glob(os.path.join(directory, "*")) if not path.endswith(".tsv"))
