@@ -49,6 +49,15 @@
 #define CORE_COMPAT_EPQ_RELATIONS , NIL
 #endif
 
+/* 18: a portal runs once anyhow */
+#if PG_VERSION_NUM < 180000
+#define core_compat_portal_run(portal, receiver) \
+	PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, NULL)
+#else
+#define core_compat_portal_run(portal, receiver) \
+	PortalRun(portal, FETCH_ALL, true, receiver, receiver, NULL)
+#endif
+
 /* 18: index scans may count what they do */
 #if PG_VERSION_NUM < 180000
 #define core_compat_index_beginscan(table, index, snapshot, keys) \

@@ -132,6 +132,7 @@ extern char **core_json_keys(Jsonb *object, int *count);
 extern void core_check_keys(Jsonb *object, const char *what,
 							const char *const *known);
 extern Jsonb *core_json_parse(const char *text);
+extern Jsonb *core_json_string(const char *text);
 extern Jsonb *core_json_object(const char *key, Jsonb *value);
 extern void core_check_schema(Jsonb *schema, Jsonb *value, const char *what);
 

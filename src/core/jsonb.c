@@ -194,3 +194,14 @@ core_json_object(const char *key, Jsonb *value)
 	pushJsonbValue(&state, WJB_VALUE, &content);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
+
+/* A JSON string. */
+Jsonb *
+core_json_string(const char *text)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = (char *) text;
+	value.val.string.len = strlen(text);
+	return JsonbValueToJsonb(&value);
+}

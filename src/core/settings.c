@@ -35,6 +35,7 @@ static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
 static char *secrets_directory;
+static int	stream_pause;
 static int	train_memory;
 
 /* Refuses a list with an entry that is no host, address or block. */
@@ -171,6 +172,17 @@ define_http_settings(void)
 							GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
+/* How workers work. */
+static void
+define_worker_settings(void)
+{
+	DefineCustomIntVariable("visage.stream_pause",
+							"Sets how long a worker waits between two crawls "
+							"of a stream.",
+							NULL, &stream_pause, 60, 1, 86400, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
+}
+
 /* How much memory a call may take. */
 static void
 define_memory_settings(void)
@@ -209,6 +221,7 @@ core_define_settings(void)
 {
 	define_access_settings();
 	define_http_settings();
+	define_worker_settings();
 	define_memory_settings();
 	define_model_settings();
 	MarkGUCPrefixReserved("visage");

@@ -52,6 +52,16 @@ static const struct
 	{"IntervalStyle", "postgres"}
 };
 
+/* Sets them, until the caller's nest level of settings ends. */
+void
+ingest_pin_settings(void)
+{
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i].name, settings[i].value,
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+}
+
 /* From talking to working. */
 void
 ingest_begin_work(IngestRun *run)
@@ -65,10 +75,7 @@ ingest_begin_work(IngestRun *run)
 	work->open = true;
 	MemoryContextSwitchTo(work->context);
 	core_become_owner(&work->caller);
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i].name, settings[i].value,
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+	ingest_pin_settings();
 }
 
 /* Commits, and back to talking. */
@@ -344,8 +351,8 @@ start_run(FunctionCallInfo fcinfo, IngestRun *run)
 }
 
 /* What the manifest says the system allows, and room for its answers. */
-static NetSession *
-open_session(IngestRun *run)
+NetSession *
+ingest_open_session(IngestRun *run)
 {
 	Jsonb	   *rate = core_json_value(run->stream->manifest, "rate");
 	char	   *requests = core_json_text(rate, "requests");
@@ -393,7 +400,7 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run)
 	PG_TRY();
 	{
 		start_run(fcinfo, run);
-		run->net = open_session(run);
+		run->net = ingest_open_session(run);
 		ingest_crawl(run);
 		finish_run(run);
 	}
@@ -422,23 +429,16 @@ close_spool(void *arg)
 	ingest_drop_spool(arg);
 }
 
-PG_FUNCTION_INFO_V1(visage_ingest);
-Datum
-visage_ingest(PG_FUNCTION_ARGS)
+/* A run with nothing in it yet, in memory of its own. */
+IngestRun *
+ingest_make_run(MemoryContext parent)
 {
-	IngestRun  *run;
-	MemoryContextCallback *callback;
-	MemoryContext context;
+	MemoryContext context = AllocSetContextCreate(parent, "visage ingest",
+												  ALLOCSET_DEFAULT_SIZES);
+	IngestRun  *run = MemoryContextAllocZero(context, sizeof(IngestRun));
+	MemoryContextCallback *callback =
+	MemoryContextAlloc(context, sizeof(MemoryContextCallback));
 
-	check_call(fcinfo);
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	/* The portal's context outlives the transactions of the run. */
-	context = AllocSetContextCreate(PortalContext ? PortalContext :
-									TopMemoryContext, "visage ingest",
-									ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(context);
-	run = palloc0(sizeof(IngestRun));
 	run->context = context;
 	run->page_context = AllocSetContextCreate(context, "visage page",
 											  ALLOCSET_DEFAULT_SIZES);
@@ -447,12 +447,26 @@ visage_ingest(PG_FUNCTION_ARGS)
 											   KEPT, KEPT, KEPT);
 	run->row_context = AllocSetContextCreate(context, "visage rows", KEPT,
 											 KEPT, KEPT);
-	callback = palloc(sizeof(MemoryContextCallback));
 	callback->func = close_spool;
 	callback->arg = run;
 	MemoryContextRegisterResetCallback(context, callback);
+	return run;
+}
+
+PG_FUNCTION_INFO_V1(visage_ingest);
+Datum
+visage_ingest(PG_FUNCTION_ARGS)
+{
+	IngestRun  *run;
+
+	check_call(fcinfo);
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	/* The portal's context outlives the transactions of the run. */
+	run = ingest_make_run(PortalContext);
+	MemoryContextSwitchTo(run->context);
 	run_to_end(fcinfo, run);
 	SPI_finish();
-	MemoryContextDelete(context);
+	MemoryContextDelete(run->context);
 	PG_RETURN_VOID();
 }

@@ -297,6 +297,7 @@ typedef struct IngestRun
 
 /* stream.c */
 extern IngestStream *ingest_read_stream(const char *name);
+extern IngestStream *ingest_read_declared(const char *name, Jsonb *declared);
 
 /* manifest.c */
 extern Jsonb *ingest_endpoint(Jsonb *manifest, const char *stream);
@@ -379,6 +380,7 @@ extern void ingest_retry(IngestRun *run, IngestFetch *fetch,
 extern bool ingest_splits_at(const IngestRun *run, int64 records);
 extern char *ingest_call(IngestRun *run, NetRequest *request,
 						 const char *what);
+extern char *ingest_judge_once(IngestRun *run, NetTransfer *transfer);
 extern char *ingest_call_ruled(IngestRun *run, Jsonb *spec,
 							   const char *what);
 
@@ -438,6 +440,9 @@ extern void ingest_begin_work(IngestRun *run);
 extern void ingest_end_work(IngestRun *run);
 extern void ingest_save_position(IngestRun *run);
 extern void ingest_save_run(IngestRun *run);
+extern void ingest_pin_settings(void);
+extern IngestRun *ingest_make_run(MemoryContext context);
+extern NetSession *ingest_open_session(IngestRun *run);
 
 /* tables.c */
 extern void ingest_prepare_landing(IngestRun *run);

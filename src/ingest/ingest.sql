@@ -74,3 +74,42 @@ CREATE PROCEDURE visage_ingest(stream text, full_refresh boolean DEFAULT false, 
 	LANGUAGE C
 	AS '$libdir/visage_net', 'visage_ingest';
 COMMENT ON PROCEDURE visage_ingest(text, boolean, text, text) IS 'Reads a stream to its end, committing page by page.';
+
+CREATE FUNCTION visage_check_source(name text, OUT ok boolean, OUT latency interval, OUT message text) RETURNS record
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_check_source';
+COMMENT ON FUNCTION visage_check_source(text) IS 'Makes one request of a source with its credentials, 15 s at most, and tells how it went.';
+
+CREATE FUNCTION visage_discover(source text, OUT stream text, OUT resource text, OUT columns jsonb, OUT primary_key text[], OUT cursor_field text) RETURNS SETOF record
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_discover';
+COMMENT ON FUNCTION visage_discover(text) IS 'The streams that a source''s connector knows, with their keys and cursors; columns where their types are known.';
+
+CREATE FUNCTION visage_push(stream text, records jsonb, OUT accepted bigint, OUT duplicate bigint, OUT quarantined bigint) RETURNS record
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_push';
+COMMENT ON FUNCTION visage_push(text, jsonb) IS 'Puts records into a stream from inside the database, in the caller''s transaction.';
+
+CREATE FUNCTION visage_replay_quarantine(stream text) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_replay_quarantine';
+COMMENT ON FUNCTION visage_replay_quarantine(text) IS 'Tries the quarantined records of a stream again; the number that went in.';
+
+-- Which streams a worker is to run, and the worker that does.
+CREATE TABLE visage.stream_workers (
+	stream text PRIMARY KEY,
+	pid integer,
+	role name NOT NULL DEFAULT current_user,
+	started_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE visage.stream_workers IS 'Streams that a worker runs over and over; see visage_start.';
+
+CREATE FUNCTION visage_start(stream text) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_start';
+COMMENT ON FUNCTION visage_start(text) IS 'Has a worker run a stream over and over, as the caller, until visage_stop.';
+
+CREATE FUNCTION visage_stop(stream text) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_stop';
+COMMENT ON FUNCTION visage_stop(text) IS 'Ends the worker of a stream; the page under way is undone.';

@@ -218,9 +218,15 @@ ingest_apply_batch(IngestRun *run, IngestBatch *batch)
 	IngestStore *store;
 	int			most;
 
+	CoreArgs	args = {0};
+
 	run->records += batch->count;
 	if (batch->count == 0)
 		return;
+	/* one at a time: keys are looked up before they are written */
+	core_arg_text(&args, run->stream->name);
+	core_execute("SELECT pg_advisory_xact_lock(hashtext('visage stream'),"
+				 " hashtext($1))", &args, SPI_OK_SELECT);
 	ingest_prepare_landing(run);
 	ingest_prepare_staging(run);
 	mark_repeated(run, batch);

@@ -484,6 +484,28 @@ call(IngestRun *run, NetRequest *request, Jsonb *spec, const char *what)
 	}
 }
 
+/* Why the answer to one request is no good, or NULL; nothing is repeated. */
+char *
+ingest_judge_once(IngestRun *run, NetTransfer *transfer)
+{
+	Answer		answer = answer_of(transfer);
+	Jsonb	   *rule;
+	IngestAction action;
+	char	   *message;
+
+	if (net_outcome(transfer) != NET_ANSWERED)
+		return pstrdup(net_reason(transfer));
+	rule = find_rule(run->stream, &answer);
+	action = action_of(run, rule, answer.status);
+	if (action == ACTION_ACCEPT || action == ACTION_IGNORE ||
+		answer.status / 100 == 2)
+		return NULL;
+	message = core_json_text(rule, "message");
+	return psprintf("the server answers with status %d%s%s%s", answer.status,
+					said(run->stream, answer.body), message ? ": " : "",
+					message ? message : "");
+}
+
 /* A request by HTTP's rules only, as for a token. */
 char *
 ingest_call(IngestRun *run, NetRequest *request, const char *what)

@@ -364,6 +364,8 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 	core_become_owner(&caller);
 	core_execute("DELETE FROM visage.stream_states WHERE stream = $1", &args,
 				 SPI_OK_DELETE);
+	core_execute("DELETE FROM visage.stream_workers WHERE stream = $1", &args,
+				 SPI_OK_DELETE);
 	if (!keep_data)
 	{
 		core_drop_dataset(CORE_LAYER_LANDING, table);

@@ -533,7 +533,7 @@ end_group(IngestStore *store)
 
 /*
  * After the abort of the subtransaction of a call that failed.  It has taken
- * the buffer pin of the row found along, so that slot is not touched again.
+ * the buffer pin of the row found along, so the slot must not give it back.
  */
 void
 ingest_store_failed(IngestStore *store)
@@ -541,8 +541,9 @@ ingest_store_failed(IngestStore *store)
 	Target	   *targets[2] = {&store->staging, &store->landing};
 
 	store->scan = NULL;
-	store->found = MakeSingleTupleTableSlot(RelationGetDescr(store->staging.relation),
-											table_slot_callbacks(store->staging.relation));
+	if (TTS_IS_BUFFERTUPLE(store->found))
+		((BufferHeapTupleTableSlot *) store->found)->buffer = InvalidBuffer;
+	ExecClearTuple(store->found);
 	for (int i = 0; i < 2; i++)
 	{
 		targets[i]->bulk = NULL;

@@ -188,11 +188,10 @@ read_declared(IngestStream *stream, Jsonb *declared)
 	stream->declared_columns = core_json_value(declared, "columns") != NULL;
 }
 
-/* Everything a run needs to know, in the current memory context. */
+/* A stream as it is declared here, in the current memory context. */
 IngestStream *
-ingest_read_stream(const char *name)
+ingest_read_declared(const char *name, Jsonb *declared)
 {
-	Jsonb	   *declared = core_find_declaration("stream", name, false);
 	IngestStream *stream = palloc0(sizeof(IngestStream));
 	Jsonb	   *source;
 	Jsonb	   *types;
@@ -234,4 +233,12 @@ ingest_read_stream(const char *name)
 	collect_paths(stream);
 	stream->spooled = is_spooled(stream);
 	return stream;
+}
+
+/* Everything a run needs to know, in the current memory context. */
+IngestStream *
+ingest_read_stream(const char *name)
+{
+	return ingest_read_declared(name,
+								core_find_declaration("stream", name, false));
 }

@@ -582,6 +582,69 @@ class ConnectorTest(unittest.TestCase):
         self.ingest()
         self.assertEqual(self.database.value("SELECT v FROM staging.own__things WHERE id = 50"), 20)
 
+    # ---- a source, and records from inside ----
+
+    def test_the_check_of_a_source(self):
+        key = self.secret("checked", "right")
+        self.held.hook = lambda handler, *_: handler.headers.get("Authorization") != "Bearer right" and (handler.answer({"message": "who are you?"}, 401) or True)
+        self.declare({"auth": {"type": "bearer", "token": "{secret.key}"}, "secrets": {"key": {}}, "error_message": "message", "streams": {
+            "things": {"path": "/all", "primary_key": ["id"], "cursor_field": "changed", "types": {"big": "numeric"}}}}, secrets={"key": key})
+        check = "SELECT ok, message, latency < '15 s' FROM visage_check_source('own')"
+        self.assertEqual(self.database.value(check, role="engineer"), (True, "ok", True))
+        self.assertEqual(self.database.rows("SELECT * FROM visage_discover('own')", role="engineer"), [("things", "things", {"big": "numeric"}, ["id"], "changed")])
+        self.secret("checked", "wrong")
+        self.assertEqual(self.database.value(check, role="engineer"), (False, "the server answers with status 401, and says: who are you?", True))
+        os.unlink(os.path.join(self.secrets.name, "checked"))
+        self.assertIn("secret", self.database.value(check, role="engineer")[1])
+
+    def test_records_are_pushed(self):
+        self.declare({"path": "/all"})
+        push = "SELECT accepted, duplicate, quarantined FROM visage_push('own.things', %s)"
+        self.assertEqual(self.database.value(push, json.dumps([{"id": 1, "a": 1}, {"id": 2, "a": 2}, {"a": 3}]), role="engineer"), (2, 0, 1))
+        self.assertEqual(self.database.value(push, json.dumps({"id": 2, "a": 2}), role="engineer"), (0, 1, 0))
+        with self.database.connect("engineer") as session:
+            with session.transaction(force_rollback=True):
+                session.execute(push, [json.dumps({"id": 9})])
+        self.assertEqual(self.ids(), [1, 2])
+
+    def test_quarantine_is_replayed(self):
+        self.declare({"path": "/all"})
+        self.held.records = [{"id": 1, "v": 1}]
+        self.ingest()
+        with self.database.connect() as admin:
+            admin.execute("ALTER TABLE staging.own__things ADD CONSTRAINT small CHECK (v < 10)")
+        self.held.records = [{"id": 1, "v": 11}, {"id": 2, "v": 12}, {"id": 3, "v": 5}, {"id": 4, "v": 99}]
+        self.ingest()
+        self.assertEqual(self.ids(), [1, 3])
+        self.held.records = [{"id": 1, "v": 2}]
+        self.ingest()
+        with self.database.connect() as admin:
+            admin.execute("ALTER TABLE staging.own__things DROP CONSTRAINT small, ADD CHECK (v < 50)")
+        self.assertEqual(self.database.value("SELECT visage_replay_quarantine('own.things')", role="engineer"), 1)
+        self.assertEqual(self.database.rows("SELECT id, v FROM staging.own__things ORDER BY id"), [(1, 2), (2, 12), (3, 5)], "what came later stays")
+        self.assertEqual(self.database.value("SELECT count(*) FROM visage.quarantine WHERE replayed_at IS NULL"), 1)
+
+    def test_a_worker_runs_a_stream(self):
+        self.declare({"path": "/all"})
+        with self.database.connect() as admin:
+            admin.execute("LOAD 'visage'")
+            admin.execute("ALTER SYSTEM SET visage.stream_pause = 1")
+            admin.execute("SELECT pg_reload_conf()")
+        self.addCleanup(self.database.execute, "LOAD 'visage'", "ALTER SYSTEM RESET visage.stream_pause", "SELECT pg_reload_conf()")
+        self.addCleanup(self.database.execute, "DELETE FROM visage.stream_workers", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'visage stream'")
+        self.database.execute("SELECT visage_start('own.things')", role="engineer")
+        successes = "SELECT count(*) FROM visage.runs WHERE name = 'own.things' AND state = 'success'"
+        house.wait_until(lambda: self.database.value(successes) >= 1, "the worker has crawled")
+        self.everything()
+        self.held.records.append({"id": 900, "name": "later", "changed": stamp(1), "big": 1})
+        house.wait_until(lambda: 900 in self.ids(), "the worker crawls again")
+        workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'visage stream'"
+        self.assertEqual(self.database.value(workers), 1)
+        self.database.execute("SELECT visage_stop('own.things')", role="engineer")
+        house.wait_until(lambda: self.database.value(workers) == 0, "the worker is gone")
+        with self.assertRaises(errors.UndefinedObject):
+            self.database.execute("SELECT visage_stop('own.things')", role="engineer")
+
     # ---- politeness ----
 
     def test_the_rate_is_kept(self):
