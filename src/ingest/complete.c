@@ -89,7 +89,7 @@ void
 ingest_delete_unseen(IngestRun *run)
 {
 	if (!ingest_tracks_seen(run) ||
-		!OidIsValid(core_own_table(CORE_LAYER_STAGING,
+		!OidIsValid(core_table_oid(CORE_LAYER_STAGING,
 								   psprintf("%s__seen", run->stream->table))))
 		return;
 	run->deleted += core_execute(psprintf(
