@@ -3,40 +3,209 @@
 	score.py ROWS SECONDS ROUNDS DIRECTORY
 """
 
+import ctypes
+import io
 import os
 import re
 import subprocess
 import sys
 
+import connectorx
+import lightgbm
+import numpy
 import psycopg
 
-from measures import Measures, interleave, median, must_equal, say, spread
+from measures import Measures, interleave, median, must_equal, say, spread, timed
 
 FEATURES = 30
-MODEL = "bench"
+COLUMNS = ["f%d" % i for i in range(1, FEATURES + 1)]
 
 
 def arguments(prefix="t."):
-    return ", ".join("%sf%d" % (prefix, i) for i in range(1, FEATURES + 1))
+    return ", ".join(prefix + column for column in COLUMNS)
 
 
-def prepare(connection, rows):
-    """A table of features, a logistic model over them, and the function that
-    does nothing."""
-    columns = ", ".join("(random() * 2 - 1)::float8 AS f%d" % i for i in range(1, FEATURES + 1))
+def train(directory):
+    """LightGBM, 100 trees of 31 leaves over 30 features; its text."""
+    random = numpy.random.default_rng(1)
+    rows = random.uniform(-1, 1, (50000, FEATURES))
+    logit = (3 * rows[:, 0] * rows[:, 1] + numpy.sin(4 * rows[:, 2]) + rows[:, 3:10].sum(1) / 2
+             + rows[:, 10] * (rows[:, 11] > 0))
+    label = random.uniform(size=len(rows)) < 1 / (1 + numpy.exp(-logit))
+    data = lightgbm.Dataset(rows, label.astype(int), feature_name=COLUMNS)
+    booster = lightgbm.train({"objective": "binary", "num_leaves": 31, "verbose": -1, "num_threads": 1}, data, 100)
+    path = os.path.join(directory, "model.txt")
+    booster.save_model(path)
+    with open(path, encoding="utf-8") as file:
+        return booster, file.read()
+
+
+def enlarge(text, times):
+    """The same trees over and over."""
+    head, _, rest = text.partition("Tree=0\n")
+    trees, _, tail = ("Tree=0\n" + rest).partition("end of trees")
+    bodies = [body.split("\n", 1)[1] for body in trees.split("Tree=")[1:]] * times
+    head = re.sub(r"^tree_sizes=.*\n", "", head, flags=re.M)
+    return head + "".join("Tree=%d\n%s" % (i, body) for i, body in enumerate(bodies)) + "end of trees" + tail
+
+
+def prepare(connection, rows, text):
+    """A table of features, two models over them, and the function that does
+    nothing."""
+    columns = ", ".join("(random() * 2 - 1)::float8 AS %s" % column for column in COLUMNS)
     connection.execute("SELECT setseed(0.5)")
     connection.execute("CREATE TABLE customers AS SELECT i::int AS id, %s, random() < 0.3 AS label FROM generate_series(1, %d) AS i" % (columns, rows))
     connection.execute("ALTER TABLE customers ADD PRIMARY KEY (id)")
-    connection.execute("VACUUM (ANALYZE, FREEZE) customers")
-    connection.execute("SELECT visage_train(%s, %s, algorithm => 'logistic', columns => '{\"exclude\": [\"id\"]}', split => '{}', deploy => 'always')",
-                       [MODEL, "SELECT * FROM customers WHERE id <= 20000"])
+    connection.execute("CREATE TABLE wide AS SELECT id, %s, (SELECT string_agg(md5(id::text || n), '') FROM generate_series(1, 250) AS n) AS note"
+                       " FROM customers AS t WHERE id <= %d" % (arguments(), rows // 50))
+    connection.execute("CREATE TABLE narrow AS SELECT id, %s FROM customers AS t WHERE id <= %d" % (arguments(), rows // 50))
+    connection.execute("CREATE TABLE objects AS SELECT id, to_jsonb(t) AS features FROM narrow AS t WHERE id <= 10000")
+    for table in ("customers", "wide", "narrow", "objects"):
+        connection.execute("VACUUM (ANALYZE, FREEZE) " + table)
+    connection.execute("SELECT visage_train('plain', 'SELECT * FROM customers WHERE id <= 20000', algorithm => 'logistic',"
+                       " columns => '{\"exclude\": [\"id\"]}', split => '{}', deploy => 'always')")
+    connection.execute("SELECT visage_deploy('trees', visage_import_model('trees', %s::text, 'lightgbm'))", [text])
     connection.execute("CREATE FUNCTION noop30(model text, %s) RETURNS float8 LANGUAGE c STABLE PARALLEL SAFE AS 'noop', 'noop'"
-                       % ", ".join("f%d float8" % i for i in range(1, FEATURES + 1)))
-    order = [member["name"] for member in connection.execute("SELECT inputs FROM visage.models WHERE model = %s", [MODEL]).fetchone()[0]]
-    must_equal("order of the features", order, ["f%d" % i for i in range(1, FEATURES + 1)])
-    scored, by_name = connection.execute(
-        "SELECT sum(visage_score('%s', %s)), sum(visage_score('%s', t)) FROM customers AS t WHERE id <= 1000" % (MODEL, arguments(), MODEL)).fetchone()
-    must_equal("scores by position and by name", scored, by_name)
+                       % ", ".join("%s float8" % column for column in COLUMNS))
+    for model in ("plain", "trees"):
+        inputs = connection.execute("SELECT inputs FROM visage.models WHERE model = %s", [model]).fetchone()[0]
+        must_equal("order of the features of model " + model, [member["name"] for member in inputs], COLUMNS)
+
+
+def turns(measures, rounds, sides):
+    """Medians of statements of one session that take turns; they are shown."""
+    times = interleave(sides, rounds)
+    for name, values in times.items():
+        say("   %s: %s" % (name, spread(values)))
+    return {name: median(values) for name, values in times.items()}
+
+
+def statement(connection, query):
+    return lambda: connection.execute(query).fetchall()
+
+
+# ---- the kernel ----
+
+
+def kernel_alone(measures, connection, booster, rows, rounds, directory):
+    rows = rows // 10 // 64 * 64
+    given = numpy.random.default_rng(2).uniform(-1, 1, (rows, FEATURES))
+    image = connection.execute("SELECT visage_export_model('trees')").fetchone()[0]
+    image = numpy.frombuffer(image + b"\0" * (-len(image) % 8), dtype=numpy.float64).copy()
+    library = ctypes.CDLL(os.path.join(directory, "kernel.so"))
+    library.bench_workspace.restype = ctypes.c_size_t
+
+    def pointer(array):
+        return ctypes.c_void_p(array.ctypes.data)
+
+    workspace = numpy.zeros(library.bench_workspace(pointer(image)))
+    raw = numpy.zeros(rows)
+
+    def visage():
+        library.bench_blocks(pointer(image), pointer(workspace), pointer(given), ctypes.c_long(rows), pointer(raw))
+
+    found = []
+
+    def peer():
+        found[:] = [booster.predict(given, raw_score=True, num_threads=1)]
+
+    visage()
+    peer()
+    must_equal("raw scores, bit for bit", raw.tobytes(), found[0].tobytes())
+    times = turns(measures, rounds, {"kernel": visage, "LightGBM": peer})
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        widest = "AVX-512" if "avx512f" in file.read() else "AVX2"
+    measures.at_least("batch kernel alone against LightGBM's C API, one thread, same model (bit-equal raw scores), %s: times faster" % widest,
+                      times["LightGBM"] / times["kernel"], 15 if widest == "AVX-512" else 10)
+
+
+# ---- SQL over a table ----
+
+
+def over_a_table(measures, connection, rounds):
+    connection.execute("SET max_parallel_workers_per_gather = 0")
+    times = turns(measures, rounds, {
+        "noop30": statement(connection, "SELECT sum(noop30('m', %s)) FROM customers AS t" % arguments()),
+        "trees": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM customers AS t" % arguments()),
+        "row": statement(connection, "SELECT sum(visage_score('trees', t)) FROM customers AS t"),
+        "logistic": statement(connection, "SELECT sum(visage_score('plain', %s)) FROM customers AS t" % arguments())})
+    measures.at_most("plain SQL sum(visage_score('m', f1, ..., f30)) against sum(noop30(f1, ..., f30)), row at a time",
+                     times["trees"] / times["noop30"], 5.5)
+    measures.at_most("sum(visage_score('m', t)) against the positional form", times["row"] / times["trees"], 1.1)
+    measures.at_most("logistic, 30 features, against noop30", times["logistic"] / times["noop30"], 1.15)
+    times = turns(measures, rounds, {
+        "positional": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM wide AS t" % arguments()),
+        "row": statement(connection, "SELECT sum(visage_score('trees', t)) FROM wide AS t")})
+    measures.at_most("sum(visage_score('m', t)) against the positional form, also with an unused wide column",
+                     times["row"] / times["positional"], 1.1)
+
+
+def in_parallel(measures, connection, rounds):
+    query = "SELECT sum(visage_score('trees', %s)) FROM customers AS t" % arguments()
+    connection.execute("SET parallel_setup_cost = 0")
+    connection.execute("SET parallel_tuple_cost = 0")
+    connection.execute("SET min_parallel_table_scan_size = 0")
+
+    def with_workers(count):
+        def run():
+            connection.execute("SET max_parallel_workers_per_gather = %d" % count)
+            connection.execute(query).fetchall()
+        return run
+
+    times = turns(measures, rounds, {"serial": with_workers(0), "leader and worker": with_workers(1)})
+    connection.execute("SET max_parallel_workers_per_gather = 0")
+    measures.at_least("parallel plan, leader + 1 worker, work of a second or more: times of serial",
+                      times["serial"] / times["leader and worker"], 1.75)
+
+
+def into_a_table(measures, connection, booster, rounds):
+    """Scores kept in a table: in blocks, a constant, and by taking the rows out."""
+    connection.execute("CREATE TABLE constants (id int, score float8)")
+    connection.execute("CREATE TABLE outside (id int, score float8)")
+    dsn = "postgresql://postgres@localhost/%s?host=%s&port=%s" % (os.environ["PGDATABASE"], os.environ["PGHOST"], os.environ["PGPORT"])
+
+    def constants():
+        connection.execute("TRUNCATE constants")
+        connection.execute("INSERT INTO constants SELECT id, 0.5 FROM customers")
+
+    def blocks():
+        connection.execute("CALL visage_score_table('trees', 'SELECT * FROM customers', 'scored', '{id}')")
+
+    def put_back(keys, scores):
+        connection.execute("TRUNCATE outside")
+        text = io.StringIO()
+        for key, score in zip(keys.tolist(), scores.tolist()):
+            text.write("%d\t%r\n" % (key, score))
+        with connection.cursor().copy("COPY outside FROM STDIN") as copy:
+            copy.write(text.getvalue())
+
+    def with_psycopg():
+        with connection.cursor(binary=True) as cursor:
+            cursor.execute("SELECT id, %s FROM customers AS t" % arguments())
+            rows = numpy.array(cursor.fetchall())
+        put_back(rows[:, 0].astype(int), booster.predict(rows[:, 1:], num_threads=1))
+
+    def with_connectorx():
+        rows = connectorx.read_sql(dsn, "SELECT id, %s FROM customers AS t" % arguments())
+        put_back(rows["id"].to_numpy(), booster.predict(rows[COLUMNS].to_numpy(), num_threads=1))
+
+    sides = {"visage_score_table": blocks, "constant": constants, "psycopg": with_psycopg}
+    try:
+        connectorx.read_sql(dsn, "SELECT 1 AS one")
+        sides["ConnectorX"] = with_connectorx
+    except RuntimeError as error:
+        say("   ConnectorX left out: it cannot connect through a Unix socket (%s)" % str(error).split("\n", 1)[0])
+    times = turns(measures, min(rounds, 3), sides)
+    must_equal("scores of both", connection.execute(
+        "SELECT count(*) FROM scored JOIN outside USING (id) WHERE abs(scored.score - outside.score) < 1e-15").fetchone()[0],
+        connection.execute("SELECT count(*) FROM customers").fetchone()[0])
+    measures.at_most("visage_score_table against INSERT ... SELECT id, constant of the same table",
+                     times["visage_score_table"] / times["constant"], 1.5)
+    measures.at_least("the same work done by taking the rows out (psycopg binary, ConnectorX; process start not counted), LightGBM predict, COPY back: times faster",
+                      min(times[name] for name in ("psycopg", "ConnectorX") if name in times) / times["visage_score_table"], 10)
+
+
+# ---- one row ----
 
 
 def pgbench(script, rows, seconds, clients):
@@ -50,22 +219,101 @@ def pgbench(script, rows, seconds, clients):
 def one_row(measures, rows, seconds, rounds, directory):
     """Latency of a score by primary key over that of doing nothing."""
     scripts = {}
-    for name, call in (("visage_score", "visage_score"), ("noop30", "noop30")):
-        scripts[name] = os.path.join(directory, name + ".sql")
-        with open(scripts[name], "w", encoding="ascii") as file:
-            file.write("\\set id random(1, :rows)\nSELECT %s('%s', %s) FROM customers AS t WHERE t.id = :id;\n" % (call, MODEL, arguments()))
-    latencies = interleave(scripts, rounds, lambda script: pgbench(script, rows, seconds, clients=2))
-    for name, values in latencies.items():
-        say("   %s: %s" % (name, spread(values, "us")))
+    for name, call in (("logistic", "visage_score('plain'"), ("trees", "visage_score('trees'"), ("noop30", "noop30('m'")):
+        query = "SELECT %s, %s) FROM customers AS t WHERE t.id = :id;\n" % (call, arguments())
+        for kind, body in (("", "\\set id random(1, :rows)\n" + query),
+                           (" pipeline", "\\startpipeline\n" + ("\\set id random(1, :rows)\n" + query) * 50 + "\\endpipeline\n")):
+            path = os.path.join(directory, name + kind.strip() + ".sql")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(body)
+            scripts[name + kind] = path
+    found = {}
+    for kind, clients in (("", 2), (" pipeline", 1)):
+        latencies = interleave({name + kind: scripts[name + kind] for name in ("logistic", "trees", "noop30")}, rounds,
+                               lambda script: pgbench(script, rows, seconds, clients))  # pylint: disable=cell-var-from-loop
+        for name, values in latencies.items():
+            say("   %s: %s" % (name, spread(values, "us")))
+            found[name] = median(values)
+    measures.at_most("one row by primary key, prepared, 2 clients: latency over the same query with noop30", found["trees"] / found["noop30"], 1.10)
     measures.state("visage_score of one row by primary key, logistic, prepared, 2 clients: latency over the same query with noop30",
-                   median(latencies["visage_score"]) / median(latencies["noop30"]))
+                   found["logistic"] / found["noop30"])
+    measures.at_most("the same, 50 in one pipeline: time added per call, us", (found["trees pipeline"] - found["noop30 pipeline"]) / 50, 1.5)
+
+
+def as_object(measures, connection, rounds):
+    count = connection.execute("SELECT count(*) FROM objects").fetchone()[0]
+    times = turns(measures, rounds, {
+        "jsonb": statement(connection, "SELECT sum(visage_score_json('trees', features)) FROM objects"),
+        "values": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM narrow AS t WHERE id <= 10000" % arguments())})
+    measures.at_most("jsonb form, one row: time added, us", (times["jsonb"] - times["values"]) / count * 1e6, 8)
+
+
+def fresh_session(measures, rounds):
+    added = []
+    for _ in range(rounds * 3):
+        with psycopg.connect(autocommit=True) as connection:
+            query = "SELECT visage_score('trees', %s)" % ", ".join(["0.5::float8"] * FEATURES)
+            connection.execute("SELECT 1").fetchall()
+            first, second = (timed(statement(connection, query)) for _ in range(2))
+            added.append((first - second) * 1e6)
+    say("   first over second: %s" % spread(added, "us"))
+    measures.at_most("first score in a fresh session (library preloaded, model in use elsewhere), over the second, us", median(added), 400)
+
+
+def private_memory(measures, connection, text):
+    """What a session's own memory grows by when it scores with a large model."""
+    large = enlarge(text, 230)
+    connection.execute("SELECT visage_deploy('large', visage_import_model('large', %s::text, 'lightgbm'))", [large])
+    size = connection.execute("SELECT length(image) FROM visage.model_images WHERE model = 'large'").fetchone()[0]
+    say("   the image has %.0f MB" % (size / 1e6))
+    query = "SELECT visage_score('large', %s)" % ", ".join(["0.5::float8"] * FEATURES)
+    connection.execute(query)
+    with psycopg.connect(autocommit=True) as session:
+        pid = session.execute("SELECT pg_backend_pid(), visage_score('trees', %s)" % ", ".join(["0.5::float8"] * FEATURES)).fetchone()[0]
+
+        def anonymous():
+            with open("/proc/%d/status" % pid, encoding="ascii") as file:
+                return int(re.search(r"RssAnon:\s+(\d+)", file.read()).group(1)) / 1024
+
+        before = anonymous()
+        session.execute(query).fetchall()
+        measures.at_most("private memory a session adds for a 50 MB model, MB", anonymous() - before, 1)
+    connection.execute("SELECT visage_drop_model('large', false)")
+
+
+def explanations(measures, connection, booster, rounds):
+    """Both explain single rows; times are of CPU in either process."""
+    row = numpy.random.default_rng(3).uniform(-1, 1, (1, FEATURES))
+    query = "SELECT count(*) FROM generate_series(1, 200), LATERAL visage_explain('trees', %s)"
+    values = ", ".join("%r::float8" % value for value in row[0].tolist())
+    found = dict(connection.execute("SELECT coalesce(feature, ''), contribution FROM visage_explain('trees', %s)" % values).fetchall())
+    expected = dict(zip(COLUMNS + [""], booster.predict(row, pred_contrib=True)[0].tolist()))
+    must_equal("contributions, to 1e-9", [], [name for name in expected if abs(found[name] - expected[name]) > 1e-9])
+
+    def peer():
+        for _ in range(200):
+            booster.predict(row, pred_contrib=True, num_threads=1)
+
+    # a constant row would be explained once: the values come from the series
+    lateral = query % ", ".join("%r + 0 * generate_series" % value for value in row[0].tolist())
+    times = turns(measures, rounds, {"visage_explain": statement(connection, lateral), "pred_contrib": peer})
+    measures.at_least("visage_explain (exact) against LightGBM pred_contrib, one row: times faster", times["pred_contrib"] / times["visage_explain"], 3)
 
 
 def main():
     rows, seconds, rounds, directory = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     measures = Measures()
+    booster, text = train(directory)
     with psycopg.connect(autocommit=True) as connection:
-        prepare(connection, rows)
+        prepare(connection, rows, text)
+        kernel_alone(measures, connection, booster, rows, rounds, directory)
+        over_a_table(measures, connection, rounds)
+        into_a_table(measures, connection, booster, rounds)
+        in_parallel(measures, connection, rounds)
+        as_object(measures, connection, rounds)
+        fresh_session(measures, rounds)
+        explanations(measures, connection, booster, rounds)
+        private_memory(measures, connection, text)
     one_row(measures, rows, max(1, int(seconds)), rounds, directory)
     measures.close()
 

@@ -3,7 +3,7 @@
  * walk.c
  *		Walking down the trees of an ensemble.
  *
- * Eight trees are walked side by side, since a single walk is a chain of
+ * Twelve trees are walked side by side, since a single walk is a chain of
  * loads that wait for one another.  A leaf leads to itself, so trees of
  * about the same depth need no test for their end; what they add is summed
  * afterwards, in the order in which the library that made the model does.
@@ -16,7 +16,7 @@
 
 #include "model/kernel.h"
 
-#define WIDTH 8
+#define WIDTH 12
 
 /* Is the value, as an integer, a member of the node's set? */
 static inline bool
@@ -52,7 +52,7 @@ model_test_holds(const uint32 *words, const ModelNode *node, double x)
 	return is_member(words, node, x);
 }
 
-/* Walks eight trees down to their leaves' nodes. */
+/* Walks so many trees down to their leaves' nodes. */
 static inline void
 walk_plain(const ModelNode *nodes, const double *slots, size_t stride,
 		   uint32 depth, uint32 *at)
