@@ -78,8 +78,17 @@ class ModelFiles(unittest.TestCase):
         version = self.execute("SELECT visage_import_model(%s, %s::bytea, NULL, %s::jsonb)",
                                name, data, options).fetchone()[0]
         rows = self.execute("SELECT visage_scores('%s@%d', given) FROM given ORDER BY n" % (name, version)).fetchall()
+        self.compare_blocks("%s@%d" % (name, version))
         self.execute("SELECT visage_drop_model(%s, false)", name)
         return [row[0] for row in rows]
+
+    def compare_blocks(self, model):
+        """Scoring in blocks gives the bits and classes of scoring row by row."""
+        self.execute("CALL visage_score_table(%s, 'SELECT * FROM given', 'blocks', '{n}')", model)
+        different = self.execute(
+            "SELECT count(*) FROM given FULL JOIN blocks AS b USING (n) WHERE float8send(b.score) IS DISTINCT FROM float8send(visage_score(%s, given))"
+            " OR b.class IS DISTINCT FROM visage_predict(%s, given)", model, model).fetchone()[0]
+        self.assertEqual(different, 0, model)
 
     def compare(self, what, found, expected, single, allowed):
         """Every row's scores must be the expected ones."""
