@@ -500,9 +500,9 @@ add_outputs(Importing *importing, int raw)
 					   scores, count, output_names(count));
 }
 
-/* What the program is called: the booster. */
+/* Is the booster one of trees?  ERROR, if it is none that is known. */
 static bool
-check_booster(const XgboostModel *model)
+has_trees(const XgboostModel *model)
 {
 	if (model->booster == NULL)
 		import_damaged(model->format, "it has no booster");
@@ -515,15 +515,22 @@ check_booster(const XgboostModel *model)
 	return true;
 }
 
+/* UBJSON begins with { and the type of a key's length. */
+static bool
+is_ubjson(const char *data, size_t size)
+{
+	return size > 1 && data[0] == '{' && data[1] != '\0' &&
+		strchr("LlIUi", data[1]) != NULL;
+}
+
 static ModelImage *
 import_model(const ImportSource *source)
 {
-	bool		is_binary = source->size > 1 && source->data[0] == '{' &&
-	strchr("LlIUi", source->data[1]) != NULL && source->data[1] != '\0';
 	XgboostModel *model = model_read_xgboost(source->data, source->size,
-											 is_binary);
+											 is_ubjson(source->data,
+													   source->size));
 	Importing	importing = {.source = source,.model = model};
-	bool		has_trees = check_booster(model);
+	bool		trees = has_trees(model);
 	int			raw;
 
 	importing.objective = find_objective(model);
@@ -538,12 +545,12 @@ import_model(const ImportSource *source)
 	importing.program = program_create(psprintf("xgboost %s",
 												model->booster));
 	add_features(&importing);
-	raw = has_trees ? add_trees(&importing) : add_linear(&importing);
+	raw = trees ? add_trees(&importing) : add_linear(&importing);
 	add_outputs(&importing, raw);
 	return program_compile(importing.program);
 }
 
-/* JSON begins with {" and UBJSON with { and the type of a key's length. */
+/* JSON is XGBoost's, if it begins with one of the members that a file has. */
 static bool
 recognise(const char *data, size_t size)
 {
@@ -551,7 +558,7 @@ recognise(const char *data, size_t size)
 
 	if (size < 16 || data[0] != '{')
 		return false;
-	if (strchr("LlIUi", data[1]) != NULL && data[1] != '\0')
+	if (is_ubjson(data, size))
 		return true;
 	while (at < size && (data[at] == ' ' || data[at] == '\n' ||
 						 data[at] == '\r' || data[at] == '\t'))

@@ -280,7 +280,7 @@ class ModelFiles(unittest.TestCase):
 
     # ---- the big set ----
 
-    @unittest.skipUnless(os.environ.get("VISAGE_LONG"), "about 300 models are trained only by scripts/check --long")
+    @unittest.skipUnless(os.environ.get("VISAGE_LONG"), "about 500 models are trained only by scripts/check --long")
     @unittest.skipUnless(SHARED, "no ../shared: set VISAGE_SHARED to the directory with data/models")
     def test_large_models(self):
         directory = tempfile.mkdtemp()
