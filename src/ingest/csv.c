@@ -178,7 +178,10 @@ object_of(Split *split, const Line *line)
 	appendStringInfoChar(&json, '{');
 	for (int i = 0; i < line->count; i++)
 	{
-		appendStringInfo(&json, "%s%s:", i ? "," : "", split->titles[i]);
+		if (i > 0)
+			appendStringInfoChar(&json, ',');
+		appendStringInfoString(&json, split->titles[i]);
+		appendStringInfoChar(&json, ':');
 		if (is_null(split, &line->values[i]))
 			appendStringInfoString(&json, "null");
 		else

@@ -143,7 +143,7 @@ static void
 take_quarantined(IngestRun *run, Split *split)
 {
 	CoreArgs	args = {0};
-	bool		landed = OidIsValid(core_table_oid(CORE_LAYER_LANDING,
+	bool		landed = OidIsValid(core_own_table(CORE_LAYER_LANDING,
 												   run->stream->table));
 	uint64		count;
 
