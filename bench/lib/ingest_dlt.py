@@ -30,7 +30,7 @@ def main():
             "columns": {"location": {"data_type": "json"}, **{name: {"data_type": "timestamp", "timezone": False} for name in TIMESTAMPS}},
             "endpoint": {"path": "resource/g8m3-pdis.json", "params": {"$select": ":*,*", "$order": ":id"}}}]})
     pipeline = dlt.pipeline("bench", pipelines_dir=directory, dataset_name="dlt", destination=dlt.destinations.postgres(
-        "postgresql://postgres@/bench?host=%s&port=%s" % (host, port)), dev_mode=False)
+        {"drivername": "postgresql", "database": "bench", "username": "postgres", "password": "none", "host": "localhost", "port": int(port), "query": {"host": host}}), dev_mode=False)
     start = time.perf_counter()
     pipeline.run(source, loader_file_format="csv")
     print("seconds", time.perf_counter() - start)

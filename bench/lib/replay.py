@@ -48,6 +48,9 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, *_):
+        """A client that is gone is no matter."""
+
     def __init__(self, origin):
         super().__init__(("127.0.0.1", 0), Handler)
         self.origin = urllib.parse.urlsplit(origin).netloc

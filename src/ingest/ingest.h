@@ -277,6 +277,7 @@ typedef struct IngestRun
 	int			field_allocated;
 	IngestColumn *columns;		/* of the staging table */
 	int			column_count;
+	Oid			sequence;		/* of landing's _id */
 	int			partition_day;	/* last day with a landing partition */
 	List	   *warnings;		/* of the manifest's rules, given already */
 	int64		pages;
@@ -497,7 +498,7 @@ typedef struct IngestStored
 	int64		deleted;
 } IngestStored;
 
-extern IngestStore *ingest_open_store(IngestRun *run);
+extern IngestStore *ingest_open_store(IngestRun *run, int records);
 extern void ingest_store(IngestStore *store, const IngestBatch *batch,
 						 IngestRecord **records, int count,
 						 IngestStored *stored, int *at);

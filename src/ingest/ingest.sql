@@ -103,6 +103,7 @@ CREATE TABLE visage.stream_workers (
 	started_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE visage.stream_workers IS 'Streams that a worker runs over and over; see visage_start.';
+SELECT pg_catalog.pg_extension_config_dump('visage.stream_workers', '');
 
 CREATE FUNCTION visage_start(stream text) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE

@@ -233,7 +233,7 @@ ingest_apply_batch(IngestRun *run, IngestBatch *batch)
 	good = sort_out(run, batch, &count);
 	if (count == 0)
 		return;
-	store = ingest_open_store(run);
+	store = ingest_open_store(run, count);
 	most = ingest_store_capacity(store);
 	for (int i = 0; i < count; i += most)
 		store_group(run, store, batch, good + i, Min(most, count - i));

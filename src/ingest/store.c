@@ -214,9 +214,11 @@ must_go_row_by_row(const Target *target)
 		(constraints != NULL && constraints->has_generated_stored);
 }
 
-/* Opens the stream's tables, inside work; they exist. */
+/*
+ * Opens the stream's tables, inside work, for so many records; they exist.
+ */
 IngestStore *
-ingest_open_store(IngestRun *run)
+ingest_open_store(IngestRun *run, int records)
 {
 	IngestStore *store = palloc0(sizeof(IngestStore));
 	Oid			staging = core_own_table(CORE_LAYER_STAGING,
@@ -231,7 +233,9 @@ ingest_open_store(IngestRun *run)
 					 CORE_COMPAT_EPQ_RELATIONS);
 	open_target(store, &store->staging, staging);
 	open_target(store, &store->landing, ingest_landing_partition(run));
-	store->sequence = ingest_landing_sequence(run);
+	if (!OidIsValid(run->sequence))
+		run->sequence = ingest_landing_sequence(run);
+	store->sequence = run->sequence;
 	store->run_attribute = attribute(store->staging.relation, "_run_id");
 	store->time_attribute = attribute(store->staging.relation,
 									  "_ingested_at");
@@ -242,6 +246,7 @@ ingest_open_store(IngestRun *run)
 	map_fields(store);
 	attributes = RelationGetDescr(store->staging.relation)->natts;
 	store->capacity = Max(16, Min(MOST_SLOTS, MOST_VALUES / attributes));
+	store->capacity = Min(store->capacity, Max(records, 1));
 	make_slots(&store->staging, store->capacity);
 	make_slots(&store->landing, store->capacity);
 	store->found = table_slot_create(store->staging.relation, NULL);
