@@ -7,8 +7,12 @@ server, and a double of an outside system that runs beside it.
 PGHOST and PGPORT say where the server is, VISAGE_SOURCE where the sources are.
 """
 
+import collections
+import datetime
+import decimal
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -90,10 +94,15 @@ class Double:
         """What it was asked for since the last fault was set."""
         return self.state()["requests"]
 
+    def count(self):
+        """How many requests that was."""
+        with urllib.request.urlopen(self.url + "/_count") as answer:
+            return json.load(answer)["requests"]
+
     def data(self, stream):
         """All that the system holds of a stream now."""
         with urllib.request.urlopen(self.url + "/_data?" + urllib.parse.urlencode({"stream": stream})) as answer:
-            return json.load(answer)
+            return json.load(answer, parse_float=decimal.Decimal)
 
     def ask(self, path, body=None, headers=None, method=None):
         """(status, headers, bytes) of one request of a test's own; a body that
@@ -155,9 +164,97 @@ class Database:
             for statement in statements:
                 connection.execute(statement)
 
+    def columns(self, table):
+        """{column: type} of a table, without Visage's own."""
+        return dict(self.rows("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+                              " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+                              " AND attname NOT IN ('_run_id', '_ingested_at', '_record_hash')", table))
+
+    def contents(self, table):
+        """How often each row is in a table: its values by column, canonical,
+        nulls left out."""
+        kinds = self.columns(table)
+        with self.connect() as connection:
+            rows = connection.execute("SELECT to_jsonb(t)::text FROM %s AS t" % table).fetchall()
+        return collections.Counter(frozenset((name, canonical(value, kinds[name])) for name, value in json.loads(row, parse_float=decimal.Decimal).items()
+                                             if name in kinds and value is not None) for row, in rows)
+
+    def expected(self, table, records):
+        """The same of records as they are on the wire, in the table's types."""
+        kinds = self.columns(table)
+        return collections.Counter(frozenset((column, canonical(value, kinds[column]))
+                                             for column, value in ((snake_case(name), value) for name, value in record.items())
+                                             if value is not None) for record in records)
+
     def rows(self, query, *parameters, role=None):
         with self.connect(role) as connection:
             return connection.execute(query, parameters or None).fetchall()
+
+
+class Cluster:
+    """The running server, to be stopped at once and started again."""
+
+    def __init__(self):
+        with psycopg.connect(dbname="postgres", user="postgres", autocommit=True) as admin:
+            self.data, = admin.execute("SHOW data_directory").fetchone()
+        with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as file:
+            self.pid = int(file.readline())
+        self.binaries = os.path.dirname(os.readlink("/proc/%d/exe" % self.pid))
+        with open("/proc/%d/environ" % self.pid, "rb") as file:
+            self.environment = dict(item.split("=", 1) for item in file.read().decode().split("\0") if "=" in item)
+
+    def pg_ctl(self, *arguments):
+        """pg_ctl, as the user whose server it is."""
+        owner = os.stat(self.data)
+        change = ["setpriv", "--reuid=%d" % owner.st_uid, "--regid=%d" % owner.st_gid, "--clear-groups"] if os.geteuid() == 0 else []
+        subprocess.run([*change, os.path.join(self.binaries, "pg_ctl"), "-s", "-w", "-D", self.data, *arguments], check=True, timeout=120,
+                       cwd="/", env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def restart(self, mode="immediate"):
+        self.pg_ctl("stop", "-m", mode)
+        self.pg_ctl("start", "-l", self.data + ".log")
+
+    def wait(self):
+        """Until it takes connections."""
+        def alive():
+            try:
+                psycopg.connect(dbname="postgres", user="postgres").close()
+                return True
+            except psycopg.OperationalError:
+                return False
+        wait_until(alive, "the server takes connections", 60)
+
+
+def snake_case(name):
+    """The column of a field: lower-case, camelCase split, else underscores."""
+    return re.sub("[^a-z0-9]", "_", re.sub("([a-z0-9])([A-Z])", r"\1_\2", name).lower())
+
+
+def canonical(value, kind):
+    """A value as a text that does not depend on how it is written: of JSON,
+    or of a column of a type."""
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, sort_keys=True, default=lambda number: str(number.normalize()))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if kind in ("bigint", "numeric", "integer") or isinstance(value, (int, decimal.Decimal)):
+        return str(decimal.Decimal(str(value)).normalize())
+    if kind.startswith("timestamp"):
+        moment = datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+        return str(moment.astimezone(datetime.timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment)
+    if kind == "date":
+        return str(datetime.date.fromisoformat(str(value)[:10]))
+    return str(value)
+
+
+def difference(found, expected):
+    """In short, how two multisets of rows differ."""
+    extra, missing = found - expected, expected - found
+    lines = ["%d rows are there that should not be, %d are missing" % (sum(extra.values()), sum(missing.values()))]
+    for row in list(extra)[:3]:
+        nearest = max(missing, key=lambda other: len(row & other), default=frozenset())
+        lines.append("found %s instead of %s" % (sorted(row - nearest), sorted(nearest - row)))
+    return "\n".join(lines)
 
 
 class Background:

@@ -23,7 +23,7 @@ A test steers it by POST /_control with a JSON object of
 	"large": BYTES		how long a body over the limit is
 
 and reads what happened from GET /_control: {"requests": […], "faults":
-{kind: count}}.  The kinds are in FAULTS and, for one fault at a time, in
+{kind: count}}, or how many requests there were from GET /_count.  The kinds are in FAULTS and, for one fault at a time, in
 SINGLE.  The server listens on the loopback interface, writes its port to
 --port-file when it is ready, and ends on SIGTERM.
 """
@@ -312,6 +312,8 @@ class Server(http.server.ThreadingHTTPServer):
     def internal(self, request):
         """Answers a test's own request."""
         try:
+            if request.path == "/_count":
+                return Answer(200, {"requests": len(self.requests)})
             if request.path == "/_data":
                 return Answer(200, self.data(request.query.get("stream", "")))
             if request.method == "POST":
@@ -398,7 +400,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def handle_one(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, self.path, self.headers, body)
-        if request.path in ("/_control", "/_data"):
+        if request.path in ("/_control", "/_data", "/_count"):
             with self.server.lock:
                 answer = self.server.internal(request)
             self.send(answer)
