@@ -29,7 +29,8 @@ OWN_HEADERS = $(wildcard src/*/*.h)
 
 # In the order in which a later room may use what an earlier one created.
 SQL_PARTS = src/core/guard.sql src/core/core.sql src/quality/quality.sql \
-	src/run/run.sql src/ingest/ingest.sql src/history/history.sql \
+	src/run/run.sql src/net/net.sql src/ingest/ingest.sql \
+	src/history/history.sql \
 	src/feature/feature.sql src/model/model.sql connectors/schema.sql \
 	connectors/connectors.sql \
 	src/core/finish.sql

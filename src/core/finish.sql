@@ -11,13 +11,13 @@ BEGIN
 	EXECUTE format('GRANT USAGE ON SCHEMA visage, visage_models, %I TO visage_reader', (
 		SELECT n.nspname FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid = e.extnamespace
 		WHERE e.extname = 'visage'));
-	-- Views are for readers, tables for engineers; secrets are references.
+	-- Views are for readers, tables for engineers, sealed secrets for nobody.
 	FOR member IN
 		SELECT c.oid::regclass AS relation, CASE c.relkind WHEN 'v' THEN 'visage_reader' ELSE 'visage_engineer' END AS role
 		FROM pg_catalog.pg_class AS c
 		JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 		JOIN pg_catalog.pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
-		WHERE e.extname = 'visage' AND c.relkind IN ('r', 'p', 'v')
+		WHERE e.extname = 'visage' AND c.relkind IN ('r', 'p', 'v') AND c.relname <> 'stored_secrets'
 	LOOP
 		EXECUTE format('GRANT SELECT ON %s TO %I', member.relation, member.role);
 	END LOOP;
@@ -29,7 +29,7 @@ BEGIN
 	FOR member IN
 		SELECT p.oid::regprocedure AS routine,
 			CASE
-				WHEN p.proname IN ('visage_adopt', 'visage_create_connector') THEN 'visage_admin'
+				WHEN p.proname IN ('visage_adopt', 'visage_create_connector', 'visage_rotate_key') THEN 'visage_admin'
 				WHEN p.prokind = 'a' OR p.proname = 'visage_version' THEN 'visage_reader'
 				WHEN p.proname ~ '^visage_(score|scores|predict|explain)(_json|_key)?$' THEN 'visage_scorer'
 				ELSE 'visage_engineer'

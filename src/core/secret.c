@@ -10,6 +10,7 @@
  *	env:NAME	the server's environment; NAME begins with VISAGE_, so that
  *				a user of Visage cannot send the server's other variables
  *				to a host of their own
+ *	stored:NAME	a secret of visage_set_secret; net/vault.c opens it
  *
  * The value is read when a request is made, kept in the run's memory and
  * never put into an error, a log or a table.
@@ -52,12 +53,14 @@ core_check_secret(const char *name, const char *reference)
 					 errdetail("Only variables whose names begin with "
 							   "VISAGE_ can be referred to.")));
 	}
+	else if (strncmp(reference, CORE_STORED, strlen(CORE_STORED)) == 0)
+		core_check_name("secret", reference + strlen(CORE_STORED));
 	else
 		core_not_supported(psprintf("the form in which secret \"%s\" is given",
 									name),
 						   "Refer to it as \"file:name\" (a file below "
-						   "visage.secrets_directory) or "
-						   "\"env:VISAGE_NAME\".");
+						   "visage.secrets_directory), \"env:VISAGE_NAME\" or "
+						   "\"stored:name\" (see visage_set_secret).");
 }
 
 /*
@@ -133,9 +136,15 @@ core_read_secret(const char *name, const char *reference)
 {
 	const char *value;
 
+	if (strncmp(reference, CORE_OPENED, strlen(CORE_OPENED)) == 0)
+		return pstrdup(reference + strlen(CORE_OPENED));
 	core_check_secret(name, reference);
 	if (strncmp(reference, "file:", 5) == 0)
 		return read_file(name, reference + 5);
+	if (strncmp(reference, "env:", 4) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("secret \"%s\" was not opened", name)));
 	value = getenv(reference + 4);
 	if (value == NULL)
 		ereport(ERROR,

@@ -8,6 +8,13 @@
 #ifndef VISAGE_SECRET_H
 #define VISAGE_SECRET_H
 
+/*
+ * A stored secret is read by net/vault.c, which has the ciphers; what it
+ * hands on begins with CORE_OPENED, which no user can give.
+ */
+#define CORE_STORED "stored:"
+#define CORE_OPENED "opened:"
+
 extern void core_check_secret(const char *name, const char *reference);
 extern char *core_read_secret(const char *name, const char *reference);
 

@@ -34,6 +34,7 @@ static int	prefetch;
 static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
+static char *secret_key_file;
 static char *secrets_directory;
 static int	stream_pause;
 static int	train_memory;
@@ -69,9 +70,9 @@ check_schema_prefix(char **newval, void **extra, GucSource source)
 	return true;
 }
 
-/* Directories are absolute, or empty. */
+/* Paths are absolute, or empty. */
 static bool
-check_directory(char **newval, void **extra, GucSource source)
+check_path(char **newval, void **extra, GucSource source)
 {
 	if ((*newval)[0] != '\0' && !is_absolute_path(*newval))
 	{
@@ -89,7 +90,7 @@ define_access_settings(void)
 							   "Sets the directory of the marks of adoption.",
 							   "Empty: the parent of the data directory.",
 							   &adoption_directory, "", PGC_SUSET,
-							   GUC_SUPERUSER_ONLY, check_directory, NULL,
+							   GUC_SUPERUSER_ONLY, check_path, NULL,
 							   NULL);
 	DefineCustomStringVariable("visage.allowed_hosts",
 							   "Lists the hosts that may be called.",
@@ -106,11 +107,19 @@ define_access_settings(void)
 							   "Sets the prefix of the layer schemas.", NULL,
 							   &schema_prefix, "", PGC_SUSET, 0,
 							   check_schema_prefix, NULL, NULL);
+	DefineCustomStringVariable("visage.secret_key_file",
+							   "Sets the file with the keys of stored "
+							   "secrets.",
+							   "Outside the data directory. Empty: no secret "
+							   "can be stored.",
+							   &secret_key_file, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY, check_path, NULL,
+							   NULL);
 	DefineCustomStringVariable("visage.secrets_directory",
 							   "Sets the directory of secrets given as "
 							   "\"file:name\".",
 							   NULL, &secrets_directory, "", PGC_SUSET,
-							   GUC_SUPERUSER_ONLY, check_directory, NULL,
+							   GUC_SUPERUSER_ONLY, check_path, NULL,
 							   NULL);
 }
 

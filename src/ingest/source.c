@@ -12,7 +12,6 @@
 
 #include "catalog/pg_type.h"
 #include "core/core.h"
-#include "core/secret.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
 #include "utils/array.h"
@@ -58,7 +57,7 @@ check_secrets(Jsonb *secrets, Jsonb *manifest, const char *connector)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("secret \"%s\" must not be null", names[i])));
-		core_check_secret(names[i], reference);
+		net_check_secret(names[i], reference);
 	}
 }
 

@@ -212,7 +212,7 @@ ingest_read_declared(const char *name, Jsonb *declared)
 	stream->resource = core_json_text(declared, "resource");
 	if (stream->resource == NULL)
 		stream->resource = core_json_text(declared, "stream");
-	stream->secrets = core_json_value(source, "secrets");
+	stream->secrets = net_open_secrets(core_json_value(source, "secrets"));
 	stream->options = options_of(stream->manifest,
 								 core_json_value(source, "options"),
 								 core_json_value(declared, "options"));

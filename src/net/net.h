@@ -26,6 +26,8 @@
 
 #include "postgres.h"
 
+#include "utils/jsonb.h"
+
 #define NET_MAX_HEADERS 32
 #define NET_MAX_REASON 512
 
@@ -98,5 +100,9 @@ extern void net_report(NetTransfer *transfer, bool success);
 extern char *net_base64url(const void *data, size_t length);
 extern char *net_base64(const void *data, size_t length);
 extern char *net_sign_rs256(const char *private_key, const char *text);
+
+/* vault.c */
+extern void net_check_secret(const char *name, const char *reference);
+extern Jsonb *net_open_secrets(Jsonb *references);
 
 #endif							/* VISAGE_NET_H */

@@ -199,6 +199,7 @@ class Cluster:
             self.data, = admin.execute("SHOW data_directory").fetchone()
         with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as file:
             self.pid = int(file.readline())
+        self.log = self.data + ".log"
         self.binaries = os.path.dirname(os.readlink("/proc/%d/exe" % self.pid))
         with open("/proc/%d/environ" % self.pid, "rb") as file:
             self.environment = dict(item.split("=", 1) for item in file.read().decode().split("\0") if "=" in item)
@@ -212,7 +213,7 @@ class Cluster:
 
     def restart(self, mode="immediate"):
         self.pg_ctl("stop", "-m", mode)
-        self.pg_ctl("start", "-l", self.data + ".log")
+        self.pg_ctl("start", "-l", self.log)
 
     def wait(self):
         """Until it takes connections."""
