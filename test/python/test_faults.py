@@ -16,6 +16,7 @@ import unittest
 
 import psycopg
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 import house
 
@@ -32,14 +33,24 @@ LIMIT = 120  # seconds that a run may take
 
 class System:
     """A double with its source and stream, and the records that the stream
-    should hold: from is what the double has of them."""
+    should hold, of what the double has."""
 
-    kinds = [kind for kind in doubles.FAULTS if kind != "token"]
-    secrets, options, stream = {}, {}, {}
-    arguments = ()
+    # faults that the system's wire format cannot show
+    without = ("token",)
+    secrets, options, stream, arguments = {}, {}, {}, ()
 
     def __init__(self, directory):
         self.directory = directory
+        for name, value in self.secrets.items():
+            self.write(name, value)
+
+    def write(self, name, value):
+        with open(os.path.join(self.directory, name), "w", encoding="ascii") as file:
+            file.write(value)
+        os.chmod(file.name, 0o644)
+
+    def kinds(self):
+        return [kind for kind in doubles.FAULTS if kind not in self.without]
 
     def start(self, seed):
         return house.Double(*self.arguments, "--seed", seed, system=self.double)
@@ -47,25 +58,111 @@ class System:
     def records(self, double):
         return double.data(self.resource)
 
+    def connect(self, database, double):
+        """The name of the connector."""
+        return self.double
+
     def declare(self, database, double):
-        secrets = {name: "file:" + value for name, value in self.secrets.items()}
-        options = {"base_url": double.url, "page_size": self.page_size, **self.options}
+        connector = self.connect(database, double)
+        secrets = {name: "file:" + name for name in self.secrets}
+        options = {"base_url": double.url, **({"page_size": self.page_size} if self.page_size else {}), **self.options}
         with database.connect("engineer") as engineer:
-            engineer.execute("SELECT visage_create_source('s', %s, %s, %s)", [self.connector, psycopg.types.json.Jsonb(options), psycopg.types.json.Jsonb(secrets)])
-            names = ["%s => %%s" % name for name in self.stream]
-            engineer.execute("SELECT visage_create_stream('s', 'records', %s" + "".join(", " + name for name in names) + ")", [self.resource, *self.stream.values()])
+            engineer.execute("SELECT visage_create_source('s', %s, %s, %s)", [connector, Jsonb(options), Jsonb(secrets)])
+            engineer.execute("SELECT visage_create_stream('s', 'records', %s" + "".join(", %s => %%s" % name for name in self.stream) + ")",
+                             [self.resource, *self.stream.values()])
 
 
 class SocrataByCursor(System):
-    double = connector = "socrata"
-    page_size, resource, stream = 55, "g8m3-pdis", {"primary_key": ["uniqueid"], "cursor_field": ":updated_at"}
+    double, page_size, resource = "socrata", 55, "g8m3-pdis"
+    stream = {"primary_key": ["uniqueid"], "cursor_field": ":updated_at"}
 
 
 class SocrataByOffset(SocrataByCursor):
     stream = {"primary_key": ["uniqueid"]}
 
 
-SYSTEMS = (SocrataByCursor, SocrataByOffset)
+class Freshdesk(System):
+    double, page_size, resource, arguments, secrets = "freshdesk", 15, "tickets", ("--tickets", 900), {"api_key": "freshdesk-key"}
+
+    def records(self, double):
+        return [ticket for ticket in double.data("tickets") if not ticket.get("deleted")]
+
+
+class FreshdeskContacts(Freshdesk):
+    """By the Link header, in no order."""
+
+    resource, page_size, arguments = "contacts", 15, ("--tickets", 20, "--contacts", 900)
+
+    def records(self, double):
+        return double.data("contacts")
+
+
+class Hubspot(System):
+    double, page_size, resource, arguments, without = "hubspot", 18, "contacts", ("--contacts", 1000), ()
+    secrets = {"client_secret": "client-secret", "refresh_token": "refresh-token"}
+    shown = {"createdate", "hs_object_id", "lastmodifieddate", "email", "firstname", "lastname"}
+
+    def connect(self, database, double):
+        """Tokens that live for a while, so that they can expire."""
+        database.execute("SELECT visage_create_connector('hubspot_oauth', definition -> 'manifest' || '{"
+                         "\"secrets\": {\"client_secret\": {}, \"refresh_token\": {}}, \"auth\": {\"type\": \"oauth2_refresh_token\","
+                         " \"token_url\": \"%s/oauth/v3/token\", \"client_id\": \"client\","
+                         " \"client_secret\": \"{secret.client_secret}\", \"refresh_token\": \"{secret.refresh_token}\"}, \"responses\": []}')"
+                         " FROM visage.declarations WHERE noun = 'connector' AND name = 'hubspot'" % double.url)
+        return "hubspot_oauth"
+
+    def records(self, double):
+        return [{**{name: value for name, value in record.items() if name != "properties"},
+                 **{name: value for name, value in record["properties"].items() if name in self.shown}} for record in double.data("contacts") if not record["archived"]]
+
+
+class Clevertap(System):
+    """Exports a day, each in pages; there is no key."""
+
+    double, page_size, resource, arguments = "clevertap", 9, "Charged", ("--days", 9, "--events", 120)
+    options, secrets = {"time_zone": "Asia/Kolkata"}, {"account_id": "TEST-R78-4KZ", "passcode": "passcode"}
+
+    def start(self, seed):
+        double = super().start(seed)
+        double.control(busy=0)
+        return double
+
+    def records(self, double):
+        return [{**record, "event_name": "Charged"} for record in double.data("Charged")]
+
+
+class Appsflyer(System):
+    """A CSV a day."""
+
+    double, page_size, resource, arguments, without = "appsflyer", None, "in_app_events", ("--days", 58, "--rows", 12), ("token", "truncated")
+    options, secrets, stream = {"app_id": "id123456789"}, {"api_token": "appsflyer-token"}, {}
+
+    def declare(self, database, double):
+        self.stream = {"initial_value": str(database.value("SELECT (now() AT TIME ZONE 'UTC')::date - 60"))}
+        super().declare(database, double)
+
+    def records(self, double):
+        return [{name: value if value not in ("", "N/A", "NULL") else None for name, value in row.items()} for row in double.data("in_app_events_report")]
+
+
+class Ga4(System):
+    """A report a day, in pages, with tokens that can expire."""
+
+    double, page_size, resource, without = "ga4", 8, "report", ()
+    options = {"property_id": "123456", "dimensions": ["date", "country", "deviceCategory", "sessionDefaultChannelGroup"], "metrics": ["sessions", "totalRevenue"]}
+    secrets = {"service_account": ""}
+
+    def start(self, seed):
+        path = os.path.join(self.directory, "service_account")
+        double = house.Double("--days", 10, "--seed", seed, "--key-file", path, system="ga4")
+        os.chmod(path, 0o644)
+        return double
+
+    def records(self, double):
+        return double.data("date,country,deviceCategory,sessionDefaultChannelGroup:sessions,totalRevenue")
+
+
+SYSTEMS = (SocrataByCursor, Freshdesk, Hubspot, Clevertap, Appsflyer, Ga4, SocrataByOffset, FreshdeskContacts)
 
 
 class Death(threading.Thread):
@@ -103,6 +200,7 @@ class FaultsTest(unittest.TestCase):
         cls.requests = cls.calls = cls.runs = 0
         directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(directory.cleanup)
+        os.chmod(directory.name, 0o755)
         cls.directory = directory.name
         cls.addClassCleanup(cls.report)
 
@@ -133,7 +231,7 @@ class FaultsTest(unittest.TestCase):
             try:
                 self.prepare(database)
                 system.declare(database, double)
-                double.control(large=8 << 20, faults={"seed": seed, "count": chance.randint(5, 9), "over": OVER, "kinds": system.kinds})
+                double.control(large=8 << 20, faults={"seed": seed, "count": chance.randint(5, 9), "over": OVER, "kinds": system.kinds()})
                 death = Death(chance.choice(DEATHS), chance.randint(1, OVER), chance.uniform(0, 0.02), double, self.cluster)
                 self.crawl(database, double, death)
                 self.judge(database, double, system)
@@ -147,9 +245,18 @@ class FaultsTest(unittest.TestCase):
             for name, value in (("max_retries", "3"), ("max_retry_wait", "10s"), ("max_body", "4MB"), ("idle_timeout", "5s"), ("secrets_directory", self.directory)):
                 admin.execute("ALTER DATABASE \"%s\" SET visage.%s = '%s'" % (database.name, name, value))
 
+    def call(self, database):
+        """A call in a session of its own, as soon as the server has one."""
+        while True:
+            self.cluster.wait()
+            try:
+                return house.Background(database, "CALL visage_ingest('s.records')")
+            except psycopg.OperationalError:
+                pass  # it went down after all
+
     def crawl(self, database, double, death):
         end = time.monotonic() + LIMIT
-        death.run_of = run = house.Background(database, "CALL visage_ingest('s.records')")
+        death.run_of = run = self.call(database)
         death.start()
         while True:
             type(self).calls += 1
@@ -163,8 +270,7 @@ class FaultsTest(unittest.TestCase):
             self.assertLess(time.monotonic(), end, "the run does not end: %s" % error)
             # the server may still be on its way down or up
             house.wait_until(lambda: not (death.is_alive() and double.count() >= death.after), "the death is over", LIMIT)
-            self.cluster.wait()
-            death.run_of = run = house.Background(database, "CALL visage_ingest('s.records')")
+            death.run_of = run = self.call(database)
         self.assertIsNone(death.failure)
         if death.done:
             self.deaths[death.kind] += 1
@@ -180,13 +286,12 @@ class FaultsTest(unittest.TestCase):
         type(self).requests += len(state["requests"])
         type(self).runs += 1
         double.control(faults=None)
-        run = house.Background(database, "CALL visage_ingest('s.records')")
-        self.assertIsNone(run.join(LIMIT))
+        self.assertIsNone(self.call(database).join(LIMIT))
         expected, found = database.expected("staging.s__records", system.records(double)), database.contents("staging.s__records")
         self.assertEqual(sum(found.values()), sum(expected.values()))
         self.assertTrue(found == expected, house.difference(found, expected))
         landed = database.value("SELECT count(*), count(DISTINCT (_source_key, record)) FROM landing.s__records")
-        if system.stream.get("primary_key"):
+        if database.value("SELECT to_regclass('staging.s__records_pkey') IS NOT NULL"):
             self.assertEqual(*landed)
 
 
