@@ -206,8 +206,6 @@ read_answer(IngestRun *run, IngestFetch *fetch, PageResult *result)
 			ask(run, &next);
 			net_kick(run->net);
 		}
-		if (batch->final)
-			run->last_page_hash = batch->hash;
 		commit_batch(run, batch, &next);
 		ingest_batch_done(reader);
 	} while (!batch->final);
@@ -294,7 +292,6 @@ run_query(IngestRun *run)
 	PageResult	result;
 
 	run->seen_count = 0;
-	run->last_page_hash = 0;
 	MemoryContextReset(run->page_context);
 	MemoryContextSwitchTo(run->page_context);
 	create_job(run);

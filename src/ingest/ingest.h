@@ -147,6 +147,7 @@ typedef struct IngestPosition
 	int64		page;			/* pages of the query, from 0 */
 	char	   *cursor;			/* of the next page */
 	char	   *link;
+	int64		page_hash;		/* of the page before, where it can be told */
 	char	   *from;			/* where a restarted query begins */
 	bool		query_done;		/* its last page is committed */
 	int64		query_pages;
@@ -196,6 +197,7 @@ typedef struct IngestBatch
 	IngestMember *members;
 	int			member_count;
 	int			member_allocated;
+	char	   *first_value;	/* the first record's cursor */
 	char	   *last_value;		/* the last record's cursor and tie */
 	char	   *last_tie;
 	char	   *newest;			/* greatest cursor value, unless ordered */
@@ -267,7 +269,6 @@ typedef struct IngestRun
 	uint64	   *seen;			/* cursors and links of the query, hashed */
 	int			seen_count;
 	int			seen_allocated;
-	uint64		last_page_hash;
 	IngestParents parents;
 	Jsonb	   *parent;			/* the record that the query is for */
 	char	   *token;			/* of an oauth2 or service account */

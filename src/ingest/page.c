@@ -305,6 +305,8 @@ take_cursor(Visit *visit)
 	if (visit->cursor.start == NULL)
 		return;
 	batch->last_value = scan_text(visit->cursor);
+	if (batch->first_value == NULL)
+		batch->first_value = batch->last_value;
 	if (!stream->cursor.ordered &&
 		(batch->newest == NULL ||
 		 ingest_compare_values(stream->cursor.format, batch->last_value,
@@ -355,7 +357,8 @@ ingest_read_records(IngestRun *run, const Split *split, char **problem)
 {
 	IngestBatch *batch = palloc0(sizeof(IngestBatch));
 	size_t		limit = (size_t) core_setting_int("visage.max_record") * 1024;
-	bool		hashed = run->stream->paginator.kind != PAGES_KEYSET;
+	bool		hashed = run->stream->paginator.kind != PAGES_KEYSET ||
+	run->stream->paginator.by == KEYSET_CURSOR;
 	int			key_count = Max(run->stream->key_count, 1);
 	Visit		visit = {.run = run,.batch = batch};
 

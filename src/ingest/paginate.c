@@ -194,6 +194,7 @@ ingest_advance(IngestRun *run, const IngestFetch *fetch,
 	if (!batch->final)
 		return true;
 	next->query_pages++;
+	next->page_hash = (int64) batch->hash;
 	switch (paginator->kind)
 	{
 		case PAGES_SINGLE:
@@ -279,17 +280,39 @@ ingest_predict(const IngestRun *run, const IngestPosition *at,
 	return true;
 }
 
-/* Does a page bring the crawl on, or is it the last one once more? */
+/*
+ * Keyset by the cursor's value: a page begins where it was asked to, and of
+ * those of one value each is another.
+ */
+static bool
+brings_on_by_value(const IngestRun *run, const IngestPosition *at,
+				   const IngestBatch *batch, bool same)
+{
+	if (at->value == NULL || batch->first_value == NULL)
+		return true;
+	return ingest_compare_values(run->stream->cursor.format,
+								 batch->first_value, at->value) >= 0 &&
+		!(same && at->page > 0);
+}
+
+/*
+ * Does a page bring the crawl on, or is it the one before once more?  What
+ * the one before was is in the run's position, since it may have been read
+ * by another call.
+ */
 bool
 ingest_brings_on(const IngestRun *run, const IngestFetch *fetch,
 				 const IngestBatch *batch)
 {
 	const IngestPosition *at = &fetch->at;
+	bool		same = (int64) batch->hash == run->position.page_hash;
 
 	if (batch->count == 0 || !batch->whole)
 		return true;
 	if (run->stream->paginator.kind == PAGES_KEYSET)
 	{
+		if (run->stream->paginator.by == KEYSET_CURSOR)
+			return brings_on_by_value(run, at, batch, same);
 		if (at->tie == NULL)
 			return true;
 		return batch->last_tie != NULL &&
@@ -297,5 +320,5 @@ ingest_brings_on(const IngestRun *run, const IngestFetch *fetch,
 			 (run->stream->paginator.by == KEYSET_CURSOR_AND_TIE &&
 			  strcmp(batch->last_value, at->value) != 0));
 	}
-	return at->query_pages == 0 || batch->hash != run->last_page_hash;
+	return run->position.query_pages == 0 || !same;
 }

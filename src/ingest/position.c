@@ -71,6 +71,7 @@ ingest_write_position(const IngestPosition *position)
 	append_number(&json, "page", position->page);
 	append_text(&json, "cursor", position->cursor);
 	append_text(&json, "link", position->link);
+	append_number(&json, "page_hash", position->page_hash);
 	append_text(&json, "from", position->from);
 	append_number(&json, "query_done", position->query_done);
 	append_number(&json, "query_pages", position->query_pages);
@@ -119,6 +120,7 @@ ingest_read_position(IngestPosition *position, Jsonb *from)
 	position->page = number(from, "page");
 	position->cursor = core_json_text(from, "cursor");
 	position->link = core_json_text(from, "link");
+	position->page_hash = number(from, "page_hash");
 	position->from = core_json_text(from, "from");
 	position->query_done = number(from, "query_done") != 0;
 	position->query_pages = number(from, "query_pages");

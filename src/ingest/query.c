@@ -29,6 +29,7 @@ ingest_reset_query(IngestPosition *position)
 	position->from = NULL;
 	position->offset = position->page = 0;
 	position->query_pages = position->query_records = 0;
+	position->page_hash = 0;
 	position->query_done = false;
 }
 

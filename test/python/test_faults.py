@@ -134,7 +134,7 @@ class Clevertap(System):
 class Appsflyer(System):
     """A CSV a day."""
 
-    double, page_size, resource, arguments, without = "appsflyer", None, "in_app_events", ("--days", 58, "--rows", 12), ("token", "truncated")
+    double, page_size, resource, arguments, without = "appsflyer", None, "in_app_events", ("--days", 58, "--rows", 12), ("token", "truncated", "repeated", "endless")
     options, secrets, stream = {"app_id": "id123456789"}, {"api_token": "appsflyer-token"}, {}
 
     def declare(self, database, double):

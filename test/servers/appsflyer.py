@@ -98,8 +98,9 @@ class Server(double.Server):
     """The API over the reports."""
 
     name = "AppsFlyer-double"
-    # a CSV that is cut at the end of its length looks like a shorter one
-    impossible = ("token", "truncated")
+    # there are no pages, and a CSV that is cut at the end of its length looks
+    # like a shorter one
+    impossible = ("token", "truncated", "repeated", "endless")
 
     def __init__(self, options):
         super().__init__(options.port)

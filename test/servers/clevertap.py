@@ -107,7 +107,7 @@ class Server(double.Server):
         self.project, self.options = Project(options), options
         # cursor → (what is left, page size, how often it is still in progress,
         # whether there will be a page without records), and the next cursor
-        self.exports, self.following, self.busy, self.parallel, self.uploaded, self.random = {}, {}, 1, 3, [], random.Random(options.seed)
+        self.exports, self.following, self.began, self.busy, self.parallel, self.uploaded, self.random = {}, {}, {}, 1, 3, [], random.Random(options.seed)
         for name in sorted(os.listdir(options.recorded)) if options.recorded else ():
             with open(os.path.join(options.recorded, name), encoding="utf-8") as file:
                 for method, path, query, body, status, answer in read_cassette(file.read()):
@@ -133,6 +133,19 @@ class Server(double.Server):
     def move(self, request):
         """Nothing moves in an export that has begun; one more comes in late."""
         self.command("late", 1)
+
+    def token_of(self, request):
+        """The cursor of a request, decoded once, or None."""
+        found = re.search(r"(?:^|&)cursor=([^&]*)", request.raw_query)
+        return urllib.parse.unquote(found.group(1)) if found else None
+
+    def first_of(self, request):
+        """The cursor with which the export began."""
+        token = self.token_of(request)
+        return self.began.get(token, token)
+
+    def query_of(self, request):
+        return self.began.get(self.token_of(request))
 
     def error(self, status, message):
         return double.Answer(status, {"status": "fail", "error": message, "code": status})
@@ -178,7 +191,7 @@ class Server(double.Server):
         """The page of a cursor, which must be encoded just once.  A page may
         be short of the batch size, or have no records and yet not be the
         last."""
-        token = urllib.parse.unquote(re.search(r"(?:^|&)cursor=([^&]*)", request.raw_query).group(1))
+        token = self.token_of(request)
         rows, size, busy, gap = self.exports[token]
         if busy > 0:
             self.exports[token] = (rows, size, busy - 1, gap)
@@ -201,6 +214,7 @@ class Server(double.Server):
         """The next cursor, the same each time the page is asked for."""
         if token not in self.following:
             self.following[token] = self.cursor(rows, size, 0, gap)
+            self.began[urllib.parse.unquote(self.following[token])] = self.began.get(token, token)
         return self.following[token]
 
     def upload(self, request):

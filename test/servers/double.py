@@ -8,6 +8,9 @@ A double is a Server with an `answer(request)`; it may have, too,
 	`command(name, value)`	what else POST /_control can change
 	`move(request)`	changes one record that is still to be read, so that it
 		moves to another page
+	`first_of(request)`	what the pages of one query have in common
+	`query_of(request)`	the same, None for the first page of a query
+	`before(request)`	the answer with the page before
 	`expire_tokens()`	makes every token that was handed out invalid
 
 A test steers it by POST /_control with a JSON object of
@@ -140,6 +143,11 @@ class Request:
         except ValueError:
             return None
         return (user, password) if kind.lower() == "basic" and colon else None
+
+    def other(self, **changes):
+        """The same request with other parameters."""
+        query = urllib.parse.urlencode({**self.query, **changes})
+        return Request(self.method, "%s?%s" % (self.path, query), self.headers, self.body)
 
     def number(self, name, default, low=None, high=None):
         """A whole number of the query; ValueError outside its bounds."""
@@ -332,7 +340,22 @@ class Server(http.server.ThreadingHTTPServer):
         """Can this fault happen at this request?"""
         if kind in self.impossible:
             return False
-        return kind not in ("repeated", "endless") or request.path in self.previous
+        if kind not in ("repeated", "endless"):
+            return True
+        answer = self.before(request)
+        return answer is not None and answer.page
+
+    def first_of(self, request):
+        """The query that this is the first page of."""
+        return request.path
+
+    def query_of(self, request):
+        return self.first_of(request)
+
+    def before(self, request):
+        """What was answered last to the same query."""
+        query = self.query_of(request)
+        return None if query is None else self.previous.get(query)
 
     def respond(self, request):
         """(answer, fault) of a request to the system."""
@@ -353,7 +376,7 @@ class Server(http.server.ThreadingHTTPServer):
             except Refused as refusal:
                 answer = refusal.answer
             if answer.page and fault is None:
-                self.previous[request.path] = answer
+                self.previous[self.query_of(request) or self.first_of(request)] = answer
             return answer, fault
 
     def replace(self, request, fault):
@@ -373,7 +396,7 @@ class Server(http.server.ThreadingHTTPServer):
         if kind == "html":
             return Answer(200, HTML, content_type="text/html; charset=utf-8")
         if kind == "repeated":
-            return self.previous.get(request.path)
+            return self.before(request)
         if kind == "large":
             return Answer(200, b'[{"id":"' + b"x" * fault.get("bytes", self.large) + b'"}]')
         return None

@@ -176,6 +176,18 @@ class Server(double.Server):
     def move(self, request):
         self.desk.move()
 
+    def first_of(self, request):
+        return request.path, request.query.get("filter"), request.query.get("state")
+
+    def query_of(self, request):
+        """Tickets go on from a time of change, the rest by the page."""
+        first = request.query.get("page", "1") == "1" and not request.query.get("updated_since", "1970") > "1971"
+        return None if first else self.first_of(request)
+
+    def before(self, request):
+        page = int(request.query.get("page", "1"))
+        return self.answer(request.other(page=page - 1)) if page > 1 else super().before(request)
+
     def error(self, status, message):
         if status == 429:
             return double.Answer(429, {"message": "You have exceeded the limit of requests per minute"}, [("Retry-After", "1")])

@@ -197,6 +197,18 @@ class Server(double.Server):
     def move(self, request):
         self.table.late(1)
 
+    def before(self, request):
+        """The page before by offset; pages may be asked for in any order."""
+        try:
+            body = request.json()
+            offset, limit = int(body.get("offset", 0)), int(body.get("limit", 10000))
+        except (ValueError, AttributeError):
+            return None
+        if not offset:
+            return None
+        body["offset"] = str(max(offset - limit, 0))
+        return self.answer(double.Request(request.method, request.target, request.headers, double.dumps(body)))
+
     def expire_tokens(self):
         self.tokens = {token: 0 for token in self.tokens}
 

@@ -169,6 +169,11 @@ class Server(double.Server):
     def move(self, request):
         self.crm.change(1)
 
+    def query_of(self, request):
+        """A search goes on after an id, a list at its cursor."""
+        going_on = b'"GT"' in request.body if request.path.endswith("/search") else "after" in request.query
+        return request.path if going_on else None
+
     def expire_tokens(self):
         self.tokens = {token: 0 for token in self.tokens}
 

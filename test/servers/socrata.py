@@ -289,6 +289,16 @@ class Server(double.Server):
         rows[chosen] = {**rows[chosen], ":updated_at": stamp, ":version": "rv-" + row_id(rows[chosen][":id"] + stamp)[4:]}
         self.sets["g8m3-pdis"] = DataSet(rows, data.columns)
 
+    def query_of(self, request):
+        """Pages go on by an offset, or after a row's id."""
+        where, offset = request.query.get("$where", ""), request.query.get("$offset", "0")
+        return None if offset == "0" and ":id >" not in where else request.path
+
+    def before(self, request):
+        """By offset pages may be asked for in any order."""
+        offset, size = int(request.query.get("$offset", 0)), int(request.query.get("$limit", 1000))
+        return self.answer(request.other(**{"$offset": max(offset - size, 0)})) if offset else super().before(request)
+
     def error(self, status, message, code=None, **data):
         codes = {404: "dataset.missing", 403: "permission_denied", 429: "too_many_requests"}
         return self.headed(double.Answer(status, {"code": code or codes.get(status, "internal"), "error": True, "message": message, "data": data}))

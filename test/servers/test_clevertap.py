@@ -17,7 +17,7 @@ HEADERS = {"X-CleverTap-Account-Id": "TEST-R78-4KZ", "X-CleverTap-Passcode": "pa
 
 
 def multiset(records):
-    return collections.Counter(json.dumps(record, sort_keys=True) for record in records)
+    return collections.Counter(json.dumps(record, sort_keys=True, default=float) for record in records)
 
 
 class TestClevertap(unittest.TestCase):
