@@ -70,7 +70,8 @@ visage_net.so: $(NET_OBJS) src/exports.map
 		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lcrypto -lz -lm
 
 # What runs once a row, and has loops over 64 of them.
-src/model/kernel.o src/model/walk.o src/model/dense.o: CFLAGS += -O3
+src/model/kernel.o src/model/walk.o src/model/dense.o src/model/shap.o: \
+	CFLAGS += -O3
 
 visage_models.so: $(MODELS_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(MODELS_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \

@@ -51,6 +51,7 @@ typedef struct Shap
 	int			points;
 	double	   *point;
 	double	   *weight;
+	double	   *rest;			/* 1 / (1 - point) */
 	PathInput  *path;			/* one an input */
 	double	   *frames;			/* three vectors a level */
 } Shap;
@@ -86,14 +87,42 @@ gauss_legendre(int n, double *point, double *weight)
 	}
 }
 
-static double
+/* In two strands; the number of points is even. */
+static inline double
 dot(const Shap *shap, const double *a, const double *b)
 {
-	double		sum = 0;
+	double		even = 0;
+	double		odd = 0;
 
-	for (int k = 0; k < shap->points; k++)
-		sum += a[k] * b[k];
-	return sum;
+	for (int k = 0; k < shap->points; k += 2)
+	{
+		even += a[k] * b[k];
+		odd += a[k + 1] * b[k + 1];
+	}
+	return even + odd;
+}
+
+/* A factor at each point: its inverse, and the product with it. */
+static inline void
+set_factor(const Shap *shap, double one, double zero, const double *product,
+		   double *inverse, double *below)
+{
+	double		scale = 1 / zero;
+
+	if (one > 0)
+		for (int k = 0; k < shap->points; k++)
+		{
+			double		factor = shap->point[k] + (1 - shap->point[k]) * zero;
+
+			inverse[k] = 1 / factor;
+			below[k] = product[k] * factor;
+		}
+	else
+		for (int k = 0; k < shap->points; k++)
+		{
+			inverse[k] = scale * shap->rest[k];
+			below[k] = product[k] * ((1 - shap->point[k]) * zero);
+		}
 }
 
 static void visit(Shap *shap, uint32 at, int level, double share,
@@ -113,15 +142,9 @@ visit_side(Shap *shap, uint32 child, int level, double share, uint32 input,
 	PathInput	before = shap->path[input];
 	double		change;
 
+	set_factor(shap, one, zero, product, inverse, below);
 	for (int k = 0; k < shap->points; k++)
-	{
-		double		t = shap->point[k];
-		double		factor = t * one + (1 - t) * zero;
-
-		inverse[k] = 1 / factor;
-		below[k] = product[k] * factor;
 		sum[k] = 0;
-	}
 	if (before.one >= 0)
 		for (int k = 0; k < shap->points; k++)
 			below[k] *= before.inverse[k];
@@ -204,10 +227,14 @@ model_shap(const ShapTask *task)
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		depth = Max(depth, tree[i].depth);
 	shap.points = Max((Min(depth, image->input_count) + 1) / 2, 1);
-	shap.point = palloc(sizeof(double) * shap.points * 4);
+	shap.points += shap.points % 2;
+	shap.point = palloc(sizeof(double) * shap.points * 5);
 	shap.weight = shap.point + shap.points;
-	first = shap.weight + shap.points;
+	shap.rest = shap.weight + shap.points;
+	first = shap.rest + shap.points;
 	gauss_legendre(shap.points, shap.point, shap.weight);
+	for (int k = 0; k < shap.points; k++)
+		shap.rest[k] = 1 / (1 - shap.point[k]);
 	shap.path = palloc(sizeof(PathInput) * Max(image->input_count, 1));
 	for (uint32 i = 0; i < image->input_count; i++)
 		shap.path[i].one = -1;
