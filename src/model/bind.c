@@ -100,8 +100,8 @@ model_fill_tuple(ModelBinding *binding, HeapTuple tuple)
 		ModelSource *source = &binding->sources[i];
 
 		binding->workspace[i] =
-			model_source_slot(source, image, &inputs[i],
-							  slot->tts_values[source->position],
-							  slot->tts_isnull[source->position]);
+			model_read_slot(source, image, &inputs[i],
+							slot->tts_values[source->position],
+							slot->tts_isnull[source->position]);
 	}
 }

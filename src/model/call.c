@@ -153,9 +153,9 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 	}
 	for (int i = 0; i < count; i++)
 		call->binding->workspace[i] =
-			model_source_slot(&call->binding->sources[i], image, &inputs[i],
-							  fcinfo->args[i + 1].value,
-							  fcinfo->args[i + 1].isnull);
+			model_read_slot(&call->binding->sources[i], image, &inputs[i],
+							fcinfo->args[i + 1].value,
+							fcinfo->args[i + 1].isnull);
 }
 
 /* Takes values given as VARIADIC array. */
@@ -188,8 +188,8 @@ fill_array(ScoreCall *call, AnyArrayType *array)
 											by_value, align);
 
 		call->binding->workspace[i] =
-			model_source_slot(&call->binding->sources[i], image, &inputs[i],
-							  value, isnull);
+			model_read_slot(&call->binding->sources[i], image, &inputs[i],
+							value, isnull);
 	}
 }
 

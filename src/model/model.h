@@ -8,6 +8,8 @@
 #ifndef VISAGE_MODEL_H
 #define VISAGE_MODEL_H
 
+#include <math.h>
+
 #include "core/core.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -61,7 +63,8 @@ typedef struct ModelSource
 	int			position;		/* attribute or argument, from 0 */
 	ModelReader reader;
 	bool		as_text;		/* for a category, else a number */
-	bool		plain;			/* the slot is the number, NaN if missing */
+	bool		direct;			/* a float8 whose slot is the number itself */
+	bool		finite;			/* then: infinity is missing, too */
 	ModelKnownEnum *known;		/* or NULL */
 	FmgrInfo	output;
 	char		buffer[64];		/* a category's text */
@@ -75,6 +78,20 @@ extern void model_source_read(ModelSource *source, Datum value, bool isnull,
 extern double model_source_slot(ModelSource *source, const ModelImage *image,
 								const ModelInput *input, Datum value,
 								bool isnull);
+
+/* The slot of an input for a value: what is most frequent without a call. */
+static inline double
+model_read_slot(ModelSource *source, const ModelImage *image,
+				const ModelInput *input, Datum value, bool isnull)
+{
+	if (source->direct)
+	{
+		double		number = isnull ? NAN : DatumGetFloat8(value);
+
+		return source->finite && isinf(number) ? NAN : number;
+	}
+	return model_source_slot(source, image, input, value, isnull);
+}
 extern double model_slot(const ModelImage *image, const ModelInput *input,
 						 const ModelValue *value);
 extern bool model_type_is_numeric(Oid type);

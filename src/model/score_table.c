@@ -197,9 +197,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *receiver)
 		ModelSource *source = &sink->binding->sources[i];
 
 		sink->block[(size_t) i * MODEL_BLOCK + row] =
-			model_source_slot(source, image, &inputs[i],
-							  slot->tts_values[source->position],
-							  slot->tts_isnull[source->position]);
+			model_read_slot(source, image, &inputs[i],
+							slot->tts_values[source->position],
+							slot->tts_isnull[source->position]);
 	}
 	take_key(sink, slot, sink->slots[sink->buffered++]);
 	MemoryContextSwitchTo(caller);

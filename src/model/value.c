@@ -81,9 +81,11 @@ model_source_init(ModelSource *source, const ModelInput *input,
 	source->reader = choose_reader(base);
 	source->as_text = input->kind == MODEL_CATEGORY;
 	source->known = NULL;
-	source->plain = input->kind == MODEL_NUMERIC &&
-		input->cast == MODEL_FLOAT64 && input->flags == 0 &&
+	source->direct = source->reader == READ_FLOAT8 &&
+		input->kind == MODEL_NUMERIC && input->cast == MODEL_FLOAT64 &&
+		(input->flags & ~MODEL_INFINITE_IS_MISSING) == 0 &&
 		isnan(input->missing) && isnan(input->marker);
+	source->finite = (input->flags & MODEL_INFINITE_IS_MISSING) != 0;
 	if (base != UNKNOWNOID && !source->as_text &&
 		!model_type_is_numeric(base))
 		ereport(ERROR,
@@ -380,8 +382,6 @@ double
 model_source_slot(ModelSource *source, const ModelImage *image,
 				  const ModelInput *input, Datum value, bool isnull)
 {
-	if (source->plain && source->reader == READ_FLOAT8)
-		return isnull ? NAN : DatumGetFloat8(value);
 	if (isnull)
 		return missing_slot(image, input);
 	if (source->as_text)
