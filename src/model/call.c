@@ -46,6 +46,34 @@ is_current(const ScoreCall *call, const char *reference, size_t length)
 		model_is_current(&call->moment);
 }
 
+/*
+ * Empty state: first in the context of the function info, since most calls
+ * are bound once, and from the second binding on in one that can be reset.
+ */
+static ScoreCall *
+fresh_call(FmgrInfo *function)
+{
+	ScoreCall  *call = function->fn_extra;
+	MemoryContext context = function->fn_mcxt;
+
+	if (call == NULL)
+	{
+		call = MemoryContextAlloc(context, sizeof(ScoreCall));
+		function->fn_extra = call;
+	}
+	else if (call->context == context)
+		context = AllocSetContextCreate(context, "visage score",
+										ALLOCSET_SMALL_SIZES);
+	else
+	{
+		context = call->context;
+		MemoryContextReset(context);
+	}
+	memset(call, 0, sizeof(*call));
+	call->context = context;
+	return call;
+}
+
 /* The call's state with the model that the first argument names. */
 static ScoreCall *
 score_call(FunctionCallInfo fcinfo)
@@ -54,29 +82,16 @@ score_call(FunctionCallInfo fcinfo)
 	const char *reference = VARDATA_ANY(argument);
 	size_t		length = VARSIZE_ANY_EXHDR(argument);
 	ScoreCall  *call = fcinfo->flinfo->fn_extra;
-	MemoryContext context;
 
-	if (call == NULL)
-	{
-		call = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt,
-									  sizeof(ScoreCall));
-		call->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt,
-											  "visage score",
-											  ALLOCSET_SMALL_SIZES);
-		fcinfo->flinfo->fn_extra = call;
-	}
-	if (is_current(call, reference, length))
+	if (call != NULL && is_current(call, reference, length))
 		return call;
-	context = call->context;
-	memset(call, 0, sizeof(*call));
-	call->context = context;
-	MemoryContextReset(context);
+	call = fresh_call(fcinfo->flinfo);
 	model_moment(&call->moment);
-	call->reference = MemoryContextAlloc(context, length + 1);
+	call->reference = MemoryContextAlloc(call->context, length + 1);
 	memcpy(call->reference, reference, length);
 	call->reference_length = length;
 	call->entry = model_find(reference, length);
-	model_pin(call->entry, context);
+	model_pin(call->entry, call->context);
 	return call;
 }
 
@@ -111,15 +126,14 @@ fill_row(ScoreCall *call, HeapTupleHeader header)
 }
 
 /* ERROR unless there are as many values as the model has inputs. */
-static void
-check_count(const ScoreCall *call, int count)
+void
+model_check_count(const ModelEntry *entry, int count)
 {
-	if (count != call->entry->image->input_count)
+	if (count != entry->image->input_count)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("model \"%s\" takes %u values, not %d",
-						call->entry->model, call->entry->image->input_count,
-						count),
+						entry->model, entry->image->input_count, count),
 				 errhint("Give the values in the order of visage.models, or "
 						 "a whole row.")));
 }
@@ -146,7 +160,7 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 
 	if (call->binding == NULL)
 	{
-		check_count(call, count);
+		model_check_count(call->entry, count);
 		call->binding = model_bind(call->entry, call->context);
 		for (int i = 0; i < count; i++)
 			bind_value(call, i, get_fn_expr_argtype(fcinfo->flinfo, i + 1));
@@ -171,7 +185,7 @@ fill_array(ScoreCall *call, AnyArrayType *array)
 	char		align;
 	array_iter	iterator;
 
-	check_count(call, count);
+	model_check_count(call->entry, count);
 	if (call->binding == NULL || call->array_type != type)
 	{
 		call->binding = model_bind(call->entry, call->context);

@@ -118,12 +118,19 @@ extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);
 
 /* The arguments' values in the workspace; NULL where the answer is NULL. */
 extern ModelBinding *model_call(FunctionCallInfo fcinfo);
+extern void model_check_count(const ModelEntry *entry, int count);
 extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
 
 /* ---- explain.c ---- */
 
 extern Jsonb *model_reasons(const ModelEntry *entry, double *workspace,
 							int top);
+
+/* ---- support.c, batch.c: for the planner ---- */
+
+struct FuncExpr;
+extern double model_call_cost(struct FuncExpr *call);
+extern void model_register_batch(void);
 
 /* ---- score.c ---- */
 

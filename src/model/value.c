@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "model/model.h"
 #include "common/shortest_dec.h"
@@ -73,7 +74,8 @@ model_source_init(ModelSource *source, const ModelInput *input,
 				  const char *name, Oid type, int position,
 				  MemoryContext context)
 {
-	Oid			base = getBaseType(type);
+	/* no domain has such an OID, and a look-up takes its time */
+	Oid			base = type < FirstGenbkiObjectId ? type : getBaseType(type);
 	Oid			output;
 	bool		is_varlena;
 
