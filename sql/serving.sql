@@ -14,7 +14,7 @@ DECLARE
 	line text;
 BEGIN
 	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF, VERBOSE) ' || query LOOP
-		RETURN NEXT regexp_replace(line, '[0-9a-f]{32}', '…');
+		RETURN NEXT regexp_replace(line, '[0-9a-f]{32}', '…', 'g');
 	END LOOP;
 END
 $$;
@@ -162,6 +162,67 @@ ROLLBACK;
 RESET parallel_setup_cost;
 RESET min_parallel_table_scan_size;
 RESET max_parallel_workers_per_gather;
+
+-- In blocks, behind the planner: the same answers.
+SET visage.batch_scoring = on;
+SELECT regress_serving.explain($$SELECT sum(visage_score('serving', r)), avg(visage_score('serving@3', r)) FROM regress_serving.rows AS r WHERE note <> 'y'$$);
+SELECT regress_serving.explain($$SELECT plan, max(visage_score('serving', r)), max(note || id) FROM regress_serving.rows AS r GROUP BY plan HAVING min(visage_score('serving', r)) < 1$$);
+PREPARE whole AS SELECT sum(visage_score('serving', r)) FROM regress_serving.rows AS r;
+PREPARE grouped AS
+	SELECT plan, count(*), max(visage_score('serving', r)) AS highest, min(visage_score('serving@3', r)) AS lowest, max(note || id) AS note
+	FROM regress_serving.rows AS r GROUP BY plan HAVING min(visage_score('serving', r)) < 1 ORDER BY plan;
+PREPARE again AS
+	SELECT g, (SELECT sum(visage_score('serving', r)) FROM regress_serving.rows AS r WHERE r.id <= g) AS some FROM generate_series(0, 200, 50) AS g;
+CREATE TEMPORARY TABLE blocks AS EXECUTE whole;
+CREATE TEMPORARY TABLE block_groups AS EXECUTE grouped;
+CREATE TEMPORARY TABLE block_again AS EXECUTE again;
+DEALLOCATE ALL;
+SET visage.batch_scoring = off;
+PREPARE whole AS SELECT sum(visage_score('serving', r)) FROM regress_serving.rows AS r;
+PREPARE grouped AS
+	SELECT plan, count(*), max(visage_score('serving', r)) AS highest, min(visage_score('serving@3', r)) AS lowest, max(note || id) AS note
+	FROM regress_serving.rows AS r GROUP BY plan HAVING min(visage_score('serving', r)) < 1 ORDER BY plan;
+PREPARE again AS
+	SELECT g, (SELECT sum(visage_score('serving', r)) FROM regress_serving.rows AS r WHERE r.id <= g) AS some FROM generate_series(0, 200, 50) AS g;
+CREATE TEMPORARY TABLE rows_whole AS EXECUTE whole;
+CREATE TEMPORARY TABLE row_groups AS EXECUTE grouped;
+CREATE TEMPORARY TABLE row_again AS EXECUTE again;
+DEALLOCATE ALL;
+SELECT count(*) AS whole FROM (TABLE blocks INTERSECT TABLE rows_whole) AS same;
+SELECT count(*) AS groups FROM (TABLE block_groups INTERSECT TABLE row_groups) AS same;
+SELECT count(*) AS rescans FROM (TABLE block_again INTERSECT TABLE row_again) AS same;
+SET visage.batch_scoring = on;
+-- NULLs, no rows, a condition, a wrong number of values, privileges.
+SELECT sum(visage_score('serving', a, b)) IS NULL AS no_rows FROM regress_serving.rows WHERE id < 0;
+SELECT count(visage_score('serving', a, b)) AS with_nulls, sum(visage_score('serving', a, b)) = sum(visage_score('serving', a + 0, b)) AS same
+FROM (SELECT CASE WHEN id % 2 = 0 THEN a END AS a, b FROM regress_serving.rows OFFSET 0) AS r;
+SELECT sum(visage_score('serving', r)) FILTER (WHERE id < 100) = sum(CASE WHEN id < 100 THEN visage_score('serving', r) END) AS condition FROM regress_serving.rows AS r;
+SELECT sum(visage_score('serving', a)) FROM regress_serving.rows;
+\echo :LAST_ERROR_SQLSTATE
+PREPARE positions AS SELECT sum(visage_score('serving', a, b)) FROM regress_serving.rows;
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS OFF) EXECUTE positions;
+SELECT visage_deploy('serving', 3);
+EXECUTE positions;
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_deploy('serving', 4);
+DEALLOCATE positions;
+RESET plan_cache_mode;
+SET ROLE regress_scorer;
+SELECT sum(visage_score('serving', r)) FROM regress_serving.rows AS r;
+RESET ROLE;
+GRANT USAGE ON SCHEMA regress_serving TO regress_scorer;
+GRANT SELECT ON regress_serving.rows TO regress_scorer;
+SELECT visage_grant_model('serving', 'regress_scorer');
+SET ROLE regress_scorer;
+SELECT sum(visage_score('serving', r)) > 0 AS granted FROM regress_serving.rows AS r;
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION visage_score FROM regress_scorer, regress_trainer;
+SET ROLE regress_scorer;
+SELECT sum(visage_score('serving', r)) > 0 AS granted FROM regress_serving.rows AS r;
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+RESET visage.batch_scoring;
 
 -- What is rolled back has never been: to a savepoint, in an exception block.
 SELECT visage_score('serving', 1, 2) AS before \gset

@@ -11,6 +11,7 @@
 #include "core/settings.h"
 #include "core/shared.h"
 #include "fmgr.h"
+#include "model/model.h"
 
 VISAGE_MODULE_MAGIC("visage");
 
@@ -21,4 +22,5 @@ _PG_init(void)
 {
 	core_define_settings();
 	core_request_shared_memory();
+	model_register_batch();
 }

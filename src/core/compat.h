@@ -31,11 +31,16 @@
 #include "utils/acl.h"
 #define core_compat_schema_aclcheck(oid, role, mode) \
 	pg_namespace_aclcheck(oid, role, mode)
+#define core_compat_function_aclcheck(oid, role, mode) \
+	pg_proc_aclcheck(oid, role, mode)
 #else
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "utils/acl.h"
 #define core_compat_schema_aclcheck(oid, role, mode) \
 	object_aclcheck(NamespaceRelationId, oid, role, mode)
+#define core_compat_function_aclcheck(oid, role, mode) \
+	object_aclcheck(ProcedureRelationId, oid, role, mode)
 #endif
 
 /* 16: summarizing indexes; which relations a recheck is about */

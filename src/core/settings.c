@@ -17,6 +17,7 @@
 
 static char *adoption_directory;
 static char *allowed_hosts;
+static bool batch_scoring;
 static int	breaker_failures;
 static int	breaker_pause;
 static int	connect_timeout;
@@ -217,6 +218,10 @@ define_memory_settings(void)
 static void
 define_model_settings(void)
 {
+	DefineCustomBoolVariable("visage.batch_scoring",
+							 "Lets the planner score rows in blocks.",
+							 NULL, &batch_scoring, false, PGC_USERSET,
+							 GUC_EXPLAIN, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.explain_top",
 							"Sets how many features an explanation has.",
 							"The largest contributions; 0: all features.",

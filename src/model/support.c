@@ -266,7 +266,22 @@ simplify(SupportRequestSimplify *request)
 static double
 call_operators(const ModelImage *image)
 {
-	return 1 + image->input_count / 2.0 + image->size / 1024.0;
+	return 1 + image->input_count / 2.0 + image->size / 2048.0;
+}
+
+/*
+ * What the planner thinks a call with a value for each input costs; 0 where
+ * it does not know the model, or the number of values is not right.
+ */
+double
+model_call_cost(FuncExpr *call)
+{
+	ModelEntry *entry = planned_model(call->args, false);
+
+	if (entry == NULL ||
+		entry->image->input_count != list_length(call->args) - 1)
+		return 0;
+	return cpu_operator_cost * call_operators(entry->image);
 }
 
 static bool
