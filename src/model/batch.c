@@ -382,8 +382,8 @@ bind_call(BatchState *state, int number, TupleDesc tupdesc)
 						  model_string(entry->image, inputs[i].name),
 						  TupleDescAttr(tupdesc, position)->atttypid,
 						  position, context);
-		if (!call->binding->sources[i].plain ||
-			call->binding->sources[i].reader != READ_FLOAT8)
+		if (!call->binding->sources[i].direct ||
+			call->binding->sources[i].finite)
 			call->plain = false;
 		state->columns = Max(state->columns, position + 1);
 	}
