@@ -93,6 +93,36 @@
 #define pg_attribute_noreturn() __attribute__((noreturn))
 #endif
 
+/* 16: permissions left the range table; 18: so did what is pruned */
+#if PG_VERSION_NUM < 160000
+#define core_compat_init_range_table(estate, entry) \
+	ExecInitRangeTable(estate, list_make1(entry))
+#elif PG_VERSION_NUM < 180000
+#define core_compat_init_range_table(estate, entry) \
+	do { \
+		List	   *permissions_ = NIL; \
+		addRTEPermissionInfo(&permissions_, entry); \
+		ExecInitRangeTable(estate, list_make1(entry), permissions_); \
+	} while (0)
+#else
+#define core_compat_init_range_table(estate, entry) \
+	do { \
+		List	   *permissions_ = NIL; \
+		addRTEPermissionInfo(&permissions_, entry); \
+		ExecInitRangeTable(estate, list_make1(entry), permissions_, \
+						   bms_make_singleton(1)); \
+	} while (0)
+#endif
+
+/* 16: a relation's file is a locator, not a node */
+#if PG_VERSION_NUM < 160000
+#define core_compat_read_recent_buffer(relation, block, buffer) \
+	ReadRecentBuffer((relation)->rd_node, MAIN_FORKNUM, block, buffer)
+#else
+#define core_compat_read_recent_buffer(relation, block, buffer) \
+	ReadRecentBuffer((relation)->rd_locator, MAIN_FORKNUM, block, buffer)
+#endif
+
 /* 18: a module tells its name and version */
 #if PG_VERSION_NUM < 180000
 #define VISAGE_MODULE_MAGIC(module) PG_MODULE_MAGIC

@@ -32,6 +32,7 @@ static int	max_retry_wait;
 static int	model_cache;
 static int	max_rewrite;
 static int	prefetch;
+static int	merge_memory;
 static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
@@ -208,6 +209,10 @@ define_memory_settings(void)
 							"Those used longest ago go first.", &model_cache,
 							1024 * 1024, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.merge_memory",
+							"Sets the memory that a merge may use.", NULL,
+							&merge_memory, 256 * 1024, 1024, INT_MAX,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.train_memory",
 							"Sets the memory that training may use.", NULL,
 							&train_memory, 256 * 1024, 1024, INT_MAX,

@@ -11,28 +11,9 @@
 #include "history/history.h"
 #include "utils/builtins.h"
 
-/* What later releases will take, refused by name. */
-static void
-check_supported(Jsonb *definition)
-{
-	char	   *deletes = core_json_text(definition, "hard_deletes");
-	char	   *contract = core_json_text(definition, "schema_contract");
-
-	if (deletes == NULL || strcmp(deletes, "ignore") != 0)
-		core_not_supported(psprintf("hard_deletes => '%s'",
-									deletes ? deletes : "NULL"),
-						   "Use hard_deletes => 'ignore'.");
-	if (contract == NULL || strcmp(contract, "evolve") != 0)
-		core_not_supported(psprintf("schema_contract => '%s'",
-									contract ? contract : "NULL"),
-						   "Use schema_contract => 'evolve'.");
-	if (core_json_text(definition, "delete_when") != NULL)
-		core_not_supported("delete_when",
-						   "Leave deleted records out of the source.");
-	if (core_json_text(definition, "valid_to_column") != NULL)
-		core_not_supported("valid_to_column",
-						   "A version ends where the next one begins.");
-}
+#define ARGUMENT_REPLACE 10
+#define ARGUMENT_PARTITIONS 11
+#define MAX_PARTITIONS 1024
 
 /* ERROR unless the arguments that make a history are there. */
 static void
@@ -52,7 +33,38 @@ check_arguments(FunctionCallInfo fcinfo, Jsonb *definition)
 				 errmsg("a history needs a unique key"),
 				 errhint("Name the columns that identify a record in "
 						 "unique_key.")));
-	check_supported(definition);
+	if (keys > INDEX_MAX_KEYS - 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_COLUMNS),
+				 errmsg("the unique key of a history has at most %d columns",
+						INDEX_MAX_KEYS - 1)));
+	if (!PG_ARGISNULL(ARGUMENT_PARTITIONS) &&
+		(PG_GETARG_INT32(ARGUMENT_PARTITIONS) < 1 ||
+		 PG_GETARG_INT32(ARGUMENT_PARTITIONS) > MAX_PARTITIONS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a history has between 1 and %d partitions",
+						MAX_PARTITIONS)));
+}
+
+/* A column has one role. */
+static void
+check_roles(const History *history)
+{
+	for (int i = 0; i < history->fixed_count; i++)
+		if (history_role(history, history->fixed[i]) != HISTORY_FIXED)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("column \"%s\" of \"%s\" is in fixed_columns and "
+							"gives the key, the sequence or the end, too",
+							history->fixed[i], history->name)));
+	for (int i = 0; i < history->tracked_count; i++)
+		if (history_role(history, history->tracked[i]) != HISTORY_TRACKED)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("column \"%s\" of \"%s\" is in "
+							"track_history_columns and has another role, too",
+							history->tracked[i], history->name)));
 }
 
 /* A relation of that name that Visage did not make is never touched. */
@@ -67,16 +79,36 @@ check_free(const History *history)
 				 errhint("Choose another name.")));
 }
 
+/* Makes the tables unless they are there; as the owner. */
+static void
+make_tables(FunctionCallInfo fcinfo, History *history,
+			const HistorySource *source)
+{
+	if (source == NULL)
+		ereport(NOTICE,
+				(errmsg("the source of \"%s\" does not exist yet",
+						history->name),
+				 errhint("Repeat the call when it does, to make the "
+						 "tables.")));
+	else if (!OidIsValid(core_table_oid(CORE_LAYER_HISTORY, history->table)))
+		history_make_tables(history, source,
+							PG_ARGISNULL(ARGUMENT_PARTITIONS) ? 0 :
+							PG_GETARG_INT32(ARGUMENT_PARTITIONS));
+}
+
 PG_FUNCTION_INFO_V1(visage_create_history);
 Datum
 visage_create_history(PG_FUNCTION_ARGS)
 {
-	static const char *const fixed[] = {"unique_key", "sequence_by", NULL};
+	static const char *const fixed[] = {
+		"unique_key", "sequence_by", "track_history_columns", "fixed_columns",
+		"valid_to_column", "partitions", NULL
+	};
 	CoreDeclaration declaration = {.noun = "history",.fixed = fixed};
 	CoreDeclared declared;
 	CoreIdentity caller;
 	History    *history;
-	char	   *source;
+	HistorySource *source;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -88,28 +120,22 @@ visage_create_history(PG_FUNCTION_ARGS)
 		psprintf("history.%s",
 				 core_dataset_table(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 									CORE_LAYER_HISTORY));
-	declaration.replace = !PG_ARGISNULL(10) && PG_GETARG_BOOL(10);
+	declaration.replace = !PG_ARGISNULL(ARGUMENT_REPLACE) &&
+		PG_GETARG_BOOL(ARGUMENT_REPLACE);
 	history = history_describe(declaration.name, declaration.definition);
+	check_roles(history);
 	(void) core_qualified(CORE_LAYER_HISTORY,
 						  psprintf("%s__superseded", history->table));
-	declared = core_declare(&declaration);
 
 	core_spi_begin();
 	source = history_find_source(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (source)
+		history_check_condition(history, source);
+	declared = core_declare(&declaration);
 	core_become_owner(&caller);
 	if (declared == CORE_DECLARED_NEW)
 		check_free(history);
-	if (source == NULL)
-		ereport(NOTICE,
-				(errmsg("the source of \"%s\" does not exist yet",
-						declaration.name),
-				 errhint("Repeat the call when it does, to make the "
-						 "tables.")));
-	else if (!OidIsValid(core_table_oid(CORE_LAYER_HISTORY, history->table)))
-	{
-		history_read_columns(history, source);
-		history_make_tables(history, declaration.name);
-	}
+	make_tables(fcinfo, history, source);
 	core_become_caller(&caller);
 	core_spi_end();
 	PG_RETURN_VOID();
@@ -134,6 +160,8 @@ drop_tables(const History *history)
 	core_drop_dataset(CORE_LAYER_HISTORY, history->table);
 	core_drop_dataset(CORE_LAYER_HISTORY,
 					  psprintf("%s__superseded", history->table));
+	core_drop_dataset(CORE_LAYER_HISTORY,
+					  psprintf("%s__observed", history->table));
 }
 
 PG_FUNCTION_INFO_V1(visage_drop_history);

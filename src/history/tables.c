@@ -5,40 +5,45 @@
  *
  *	history.x				what is believed now, open and closed versions
  *	history.x__superseded	what a merge replaced, with the time it did
+ *	history.x__observed		what was said and no version shows
  *	history.x__as_of(…)		the versions valid at one time, as known at another
  *	history.x__current		the open versions without the time columns
  *
  * Two unique indexes let the store itself refuse two versions of a key that
- * begin together, and two open ones.
+ * begin together, and two open ones; triggers refuse what overlaps
+ * (guard.c).  Closing a version makes one entry in the first of them and
+ * none in the other.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "core/core.h"
 #include "history/history.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/typcache.h"
 
 #define TIME_COLUMNS \
 	"valid_from timestamptz NOT NULL," \
 	" valid_to timestamptz NOT NULL DEFAULT 'infinity'," \
 	" is_deleted boolean NOT NULL DEFAULT false," \
-	" recorded_at timestamptz NOT NULL," \
-	" row_hash bigint NOT NULL"
+	" recorded_at timestamptz NOT NULL DEFAULT now()," \
+	" row_hash bigint NOT NULL DEFAULT 0"
 
 /* A name that may not also be a column of the source. */
 static void
-check_reserved(const History *history)
+check_reserved(const History *history, const HistorySource *source)
 {
 	static const char *const reserved[] = {
 		"valid_from", "valid_to", "is_deleted", "recorded_at", "row_hash",
-		"superseded_at"
+		"superseded_at", "observed_at", "observation", "missing"
 	};
 
-	for (int i = 0; i < history->column_count; i++)
+	for (int i = 0; i < source->column_count; i++)
 		for (int j = 0; j < lengthof(reserved); j++)
-			if (strcmp(history->columns[i].name, reserved[j]) == 0)
+			if (strcmp(source->columns[i].name, reserved[j]) == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_DUPLICATE_COLUMN),
 						 errmsg("column \"%s\" of the source of \"%s\" has "
@@ -48,18 +53,135 @@ check_reserved(const History *history)
 								 "source.")));
 }
 
+static const HistorySourceColumn *
+find_source_column(const History *history, const HistorySource *source,
+				   const char *name, const char *argument)
+{
+	char	  **known = palloc(sizeof(char *) * Max(source->column_count, 1));
+	char	   *nearest;
+
+	for (int i = 0; i < source->column_count; i++)
+	{
+		known[i] = source->columns[i].name;
+		if (strcmp(known[i], name) == 0)
+			return &source->columns[i];
+	}
+	nearest = core_nearest(name, known, source->column_count);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("column %s of %s for \"%s\" does not exist in the "
+					"source", quote_identifier(name), argument,
+					history->name),
+			 nearest ? errhint("Perhaps you meant %s.",
+							   quote_identifier(nearest)) : 0));
+}
+
+/* A column that says when something was. */
+static void
+check_time(const History *history, const HistorySourceColumn *column,
+		   const char *what)
+{
+	if (column->type_oid != DATEOID && column->type_oid != TIMESTAMPOID &&
+		column->type_oid != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s column %s of \"%s\" cannot give the time of a "
+						"version", what, quote_identifier(column->name),
+						history->name),
+				 errdetail("It has type %s.", column->type),
+				 errhint("It must be a date, timestamp or timestamptz.")));
+}
+
+/* A key is found by its hash, and kept unique by its order. */
+static void
+check_key(const History *history, const HistorySourceColumn *column)
+{
+	TypeCacheEntry *type = lookup_type_cache(column->type_oid,
+											 TYPECACHE_BTREE_OPFAMILY |
+											 TYPECACHE_HASH_EXTENDED_PROC |
+											 TYPECACHE_EQ_OPR);
+
+	if (OidIsValid(type->eq_opr) && OidIsValid(type->btree_opf) &&
+		OidIsValid(type->hash_extended_proc))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("key column %s of \"%s\" has a type without %s",
+					quote_identifier(column->name), history->name,
+					OidIsValid(type->eq_opr) ? "hash or order" : "equality"),
+			 errdetail("It has type %s.", column->type)));
+}
+
+static void
+check_tie_break(const History *history, const HistorySourceColumn *column)
+{
+	if (!OidIsValid(lookup_type_cache(column->type_oid,
+									  TYPECACHE_CMP_PROC)->cmp_proc))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("sequence column %s of \"%s\" has a type without "
+						"order", quote_identifier(column->name),
+						history->name),
+				 errdetail("It has type %s.", column->type)));
+}
+
+/*
+ * The columns without which no record has a place in the history: they must
+ * be there, of types that will do.
+ */
+void
+history_check_source(const History *history, const HistorySource *source)
+{
+	check_reserved(history, source);
+	for (int i = 0; i < history->key_count; i++)
+		check_key(history, find_source_column(history, source,
+											  history->keys[i],
+											  "unique_key"));
+	for (int i = 0; i < history->sequence_count; i++)
+	{
+		const HistorySourceColumn *column =
+		find_source_column(history, source, history->sequence[i],
+						   "sequence_by");
+
+		if (i == 0)
+			check_time(history, column, "sequence");
+		else
+			check_tie_break(history, column);
+	}
+	if (history->end)
+		check_time(history, find_source_column(history, source, history->end,
+											   "valid_to_column"), "end");
+}
+
+/* All columns that the declaration names, when the tables are made. */
+static void
+check_lists(const History *history, const HistorySource *source)
+{
+	for (int i = 0; i < history->tracked_count; i++)
+		(void) find_source_column(history, source, history->tracked[i],
+								  "track_history_columns");
+	for (int i = 0; i < history->fixed_count; i++)
+		(void) find_source_column(history, source, history->fixed[i],
+								  "fixed_columns");
+}
+
 /* "a type, b type, " of the source's columns. */
 static char *
-column_definitions(const History *history)
+column_definitions(const History *history, const HistorySource *source,
+				   bool is_observed)
 {
 	StringInfoData list;
 
 	initStringInfo(&list);
-	for (int i = 0; i < history->column_count; i++)
-		appendStringInfo(&list, "%s %s%s, ", history->columns[i].name,
-						 history->columns[i].type,
-						 history->columns[i].role == HISTORY_KEY ?
+	for (int i = 0; i < source->column_count; i++)
+	{
+		const HistorySourceColumn *column = &source->columns[i];
+
+		appendStringInfo(&list, "%s %s%s, ", quote_identifier(column->name),
+						 column->definition, !is_observed &&
+						 history_role(history, column->name) == HISTORY_KEY ?
 						 " NOT NULL" : "");
+	}
 	return list.data;
 }
 
@@ -94,8 +216,8 @@ target_columns(const History *history, const char *alias, bool with_times)
  * The function is one plain SELECT without SET, so that it is inlined and
  * the table's indexes serve it.
  */
-static void
-make_readers(const History *history)
+void
+history_make_readers(const History *history)
 {
 	char	   *as_of = core_qualified(CORE_LAYER_HISTORY,
 									   psprintf("%s__as_of", history->table));
@@ -134,74 +256,100 @@ make_readers(const History *history)
 	core_grant_made(CORE_LAYER_HISTORY);
 }
 
-/* Makes the tables after the source's columns; runs as the owner. */
-void
-history_make_tables(History *history, const char *source)
+/* A statement-level trigger that refuses what overlaps; see guard.c. */
+static void
+make_guards(const History *history, const char *table)
 {
-	char	   *keys = history_column_list(history, "", HISTORY_KEY, false);
+	static const char *const events[] = {"INSERT", "UPDATE"};
 
-	check_reserved(history);
-	(void) core_layer_schema(CORE_LAYER_HISTORY);
+	for (int i = 0; i < lengthof(events); i++)
+		core_execute(psprintf("CREATE TRIGGER visage_history_%s"
+							  " AFTER %s ON %s REFERENCING NEW TABLE AS"
+							  " visage_written FOR EACH STATEMENT"
+							  " EXECUTE FUNCTION"
+							  " visage.history_refuse_overlap(%s)",
+							  i == 0 ? "insert" : "update", events[i], table,
+							  quote_literal_cstr(history->name)),
+					 NULL, SPI_OK_UTILITY);
+}
+
+static void
+make_partitions(const History *history, int partitions)
+{
+	for (int i = 0; i < partitions; i++)
+	{
+		char	   *table = core_qualified(CORE_LAYER_HISTORY,
+										   psprintf("%s__p%d",
+													history->table, i));
+
+		core_execute(psprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES"
+							  " WITH (MODULUS %d, REMAINDER %d)",
+							  table, history->target, partitions, i),
+					 NULL, SPI_OK_UTILITY);
+		make_guards(history, table);
+	}
+}
+
+static void
+make_target(const History *history, const HistorySource *source,
+			int partitions)
+{
+	char	   *keys = history_name_list(history->keys, history->key_count,
+										 "");
+
 	core_execute(psprintf("CREATE TABLE %s (%s" TIME_COLUMNS
-						  ", CHECK (valid_from < valid_to))",
-						  history->target, column_definitions(history)),
+						  ", CHECK (valid_from < valid_to))%s",
+						  history->target,
+						  column_definitions(history, source, false),
+						  partitions > 0 ?
+						  psprintf(" PARTITION BY HASH (%s)", keys) : ""),
 				 NULL, SPI_OK_UTILITY);
 	core_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s, valid_from)",
 						  history->target, keys), NULL, SPI_OK_UTILITY);
 	core_execute(psprintf("CREATE UNIQUE INDEX ON %s (%s)"
 						  " WHERE valid_to = 'infinity'",
 						  history->target, keys), NULL, SPI_OK_UTILITY);
+	make_partitions(history, partitions);
+	make_guards(history, history->target);
+}
+
+/* Makes the tables after the source's columns; runs as the owner. */
+void
+history_make_tables(History *history, const HistorySource *source,
+					int partitions)
+{
+	char	   *keys = history_name_list(history->keys, history->key_count,
+										 "");
+
+	history_check_source(history, source);
+	check_lists(history, source);
+	(void) core_layer_schema(CORE_LAYER_HISTORY);
+	make_target(history, source, partitions);
 	core_execute(psprintf("CREATE TABLE %s (%s" TIME_COLUMNS
 						  ", superseded_at timestamptz NOT NULL)",
-						  history->superseded, column_definitions(history)),
+						  history->superseded,
+						  column_definitions(history, source, false)),
 				 NULL, SPI_OK_UTILITY);
 	core_execute(psprintf("CREATE INDEX ON %s (%s, valid_from)",
 						  history->superseded, keys), NULL, SPI_OK_UTILITY);
+	core_execute(psprintf("CREATE TABLE %s (%sobserved_at timestamptz NOT"
+						  " NULL, observation text NOT NULL, missing text[],"
+						  " recorded_at timestamptz NOT NULL)",
+						  history->observed,
+						  column_definitions(history, source, true)),
+				 NULL, SPI_OK_UTILITY);
+	core_execute(psprintf("CREATE INDEX ON %s (%s, observed_at)",
+						  history->observed, keys), NULL, SPI_OK_UTILITY);
+	core_execute(psprintf("CREATE INDEX ON %s (observed_at)"
+						  " WHERE " HISTORY_ABOUT_ALL, history->observed),
+				 NULL, SPI_OK_UTILITY);
 	core_register_dataset(CORE_LAYER_HISTORY, history->table, "history",
-						  source);
+						  history->name);
 	core_register_dataset(CORE_LAYER_HISTORY,
 						  psprintf("%s__superseded", history->table),
-						  "history", source);
-	make_readers(history);
-	for (int i = 0; i < history->column_count; i++)
-		history->columns[i].is_new = false;
-}
-
-/*
- * Follows a source that has more columns than before.  The new ones are
- * filled into the open versions, which makes no version of its own.
- */
-void
-history_add_columns(History *history, const char *source)
-{
-	StringInfoData add;
-	StringInfoData set;
-
-	initStringInfo(&add);
-	initStringInfo(&set);
-	for (int i = 0; i < history->column_count; i++)
-	{
-		HistoryColumn *column = &history->columns[i];
-
-		if (!column->is_new)
-			continue;
-		appendStringInfo(&add, "%sADD COLUMN %s %s", add.len ? ", " : "",
-						 column->name, column->type);
-		appendStringInfo(&set, "%s%s = s.%s", set.len ? ", " : "",
-						 column->name, column->name);
-		column->is_new = false;
-	}
-	if (add.len == 0)
-		return;
-	check_reserved(history);
-	core_execute(psprintf("ALTER TABLE %s %s", history->target, add.data),
-				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("ALTER TABLE %s %s", history->superseded, add.data),
-				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("UPDATE %s AS h SET %s FROM %s AS s"
-						  " WHERE %s AND h.valid_to = 'infinity'",
-						  history->target, set.data, source,
-						  history_key_match(history, "h", "s")),
-				 NULL, SPI_OK_UPDATE);
-	make_readers(history);
+						  "history", history->name);
+	core_register_dataset(CORE_LAYER_HISTORY,
+						  psprintf("%s__observed", history->table),
+						  "history", history->name);
+	history_make_readers(history);
 }

@@ -1,0 +1,458 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *		The versions that a source is compared with, found by their key.
+ *
+ * One pass over the target fills a hash table that holds of each version
+ * only the hash of its key and where it lies: 16 bytes, so that millions
+ * fit into visage.merge_memory, whatever work_mem is.  Its columns are read
+ * in place when a record asks for them.  Where even that is too much, the
+ * versions are taken in partitions by the hash of the key, each with a pass
+ * of its own.
+ *
+ * The versions are those valid at the time of the extract, or else the open
+ * ones.  The lock on the target keeps everybody from changing them, and a
+ * pin on their page keeps them from being moved.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_inherits.h"
+#include "history/history.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MAX_PARTITIONS 1024
+#define MAX_LEAVES (1 << 14)
+
+typedef struct TableLeaf
+{
+	Relation	relation;
+	bool		is_heap;
+	Buffer		buffer;			/* the page read last, pinned */
+	Buffer	   *buffers;		/* where each page was when it was scanned */
+	BlockNumber pages;
+	TupleTableSlot *slot;		/* of another access method */
+} TableLeaf;
+
+struct HistoryTable
+{
+	HistoryMerge *merge;
+	MemoryContext context;
+	HistoryEntry *entries;
+	uint64		mask;
+	uint64		count;
+	uint64		limit;			/* the most entries that memory allows */
+	int			partitions;		/* a power of two */
+	int			partition;		/* the one in memory */
+	TableLeaf  *leaves;
+	int			leaf_count;
+	AttrNumber	last_place;		/* of the columns that filling needs */
+	HistoryRow	row;
+	Datum	   *values;			/* of the whole row */
+	bool	   *nulls;
+	TimestampTz newest_column;
+	int			natts;
+};
+
+static void
+open_leaf(HistoryTable *table, TableLeaf *leaf, Oid relation)
+{
+	leaf->relation = table_open(relation, NoLock);
+	leaf->is_heap = leaf->relation->rd_rel->relam == HEAP_TABLE_AM_OID;
+	leaf->buffer = InvalidBuffer;
+	leaf->slot = table_slot_create(leaf->relation, NULL);
+	if (leaf->is_heap)
+		leaf->pages = RelationGetNumberOfBlocks(leaf->relation);
+	leaf->buffers = palloc_extended(sizeof(Buffer) * Max(leaf->pages, 1),
+									MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+static void
+open_leaves(HistoryTable *table)
+{
+	Relation	relation = table->merge->history->relation;
+	Oid			relid = RelationGetRelid(relation);
+	List	   *children = list_make1_oid(relid);
+
+	if (relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		children = find_inheritance_children(relid, RowExclusiveLock);
+	if (list_length(children) > MAX_LEAVES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("table \"%s\" has more than %d partitions",
+						RelationGetRelationName(relation), MAX_LEAVES)));
+	table->leaves = palloc0(sizeof(TableLeaf) *
+							Max(list_length(children), 1));
+	for (int i = 0; i < list_length(children); i++)
+		open_leaf(table, &table->leaves[table->leaf_count++],
+				  list_nth_oid(children, i));
+}
+
+/* How many versions there may be, by the statistics of the last vacuum. */
+static double
+estimate_versions(HistoryTable *table)
+{
+	double		versions = 0;
+
+	for (int i = 0; i < table->leaf_count; i++)
+	{
+		double		tuples;
+		double		visible;
+		BlockNumber pages;
+
+		table_relation_estimate_size(table->leaves[i].relation, NULL, &pages,
+									 &tuples, &visible);
+		versions += tuples;
+	}
+	return versions;
+}
+
+static void
+allocate(HistoryTable *table, uint64 slots)
+{
+	table->entries = MemoryContextAllocExtended(table->context,
+												sizeof(HistoryEntry) * slots,
+												MCXT_ALLOC_HUGE |
+												MCXT_ALLOC_ZERO);
+	table->mask = slots - 1;
+	table->count = 0;
+}
+
+/* An empty table that will take so much memory at most. */
+HistoryTable *
+history_make_table(HistoryMerge *merge, Size memory)
+{
+	HistoryTable *table = palloc0(sizeof(HistoryTable));
+	History    *history = merge->history;
+	int			places = RelationGetDescr(history->relation)->natts;
+	uint64		slots = 1024;
+
+	table->merge = merge;
+	table->context = AllocSetContextCreate(CurrentMemoryContext,
+										   "versions of a history",
+										   ALLOCSET_DEFAULT_SIZES);
+	table->partitions = 1;
+	table->partition = -1;
+	table->limit = 1024;
+	while (table->limit * 2 * sizeof(HistoryEntry) <= memory)
+		table->limit *= 2;
+	open_leaves(table);
+	while (slots * 0.7 < estimate_versions(table) && slots < table->limit)
+		slots *= 2;
+	allocate(table, slots);
+
+	table->values = palloc(sizeof(Datum) * places);
+	table->nulls = palloc(sizeof(bool) * places);
+	table->row.values = palloc(sizeof(Datum) * history->column_count);
+	table->row.nulls = palloc(sizeof(bool) * history->column_count);
+	table->natts = places;
+	table->newest_column = DT_NOBEGIN;
+	table->last_place = Max(history->places.valid_to,
+							history->places.is_deleted);
+	for (int i = 0; i < history->column_count; i++)
+	{
+		table->newest_column = Max(table->newest_column,
+								   history->columns[i].added_at);
+		if (history->columns[i].role == HISTORY_KEY)
+			table->last_place = Max(table->last_place,
+									history->columns[i].target);
+	}
+	return table;
+}
+
+void
+history_free_table(HistoryTable *table)
+{
+	for (int i = 0; i < table->leaf_count; i++)
+	{
+		if (BufferIsValid(table->leaves[i].buffer))
+			ReleaseBuffer(table->leaves[i].buffer);
+		ExecDropSingleTupleTableSlot(table->leaves[i].slot);
+		table_close(table->leaves[i].relation, NoLock);
+	}
+	MemoryContextDelete(table->context);
+}
+
+int
+history_table_partitions(const HistoryTable *table)
+{
+	return table->partitions;
+}
+
+/* The partition of a key with this hash; the table uses the other bits. */
+int
+history_partition(const HistoryTable *table, uint64 hash)
+{
+	return (hash >> 40) & (table->partitions - 1);
+}
+
+static inline HistoryEntry *
+free_entry(HistoryTable *table, uint64 hash)
+{
+	uint64		place = hash & table->mask;
+
+	while (table->entries[place].offset != InvalidOffsetNumber)
+		place = (place + 1) & table->mask;
+	return &table->entries[place];
+}
+
+/*
+ * Makes room: by twice the slots, or where memory does not allow them, by
+ * twice the partitions, of which only the first stays.
+ */
+static void
+grow(HistoryTable *table)
+{
+	HistoryEntry *old = table->entries;
+	uint64		slots = table->mask + 1;
+	bool		split = slots >= table->limit &&
+	table->partitions < MAX_PARTITIONS && table->partition == 0;
+
+	if (split)
+		table->partitions *= 2;
+	allocate(table, split ? slots : slots * 2);
+	for (uint64 i = 0; i < slots; i++)
+		if (old[i].offset != InvalidOffsetNumber &&
+			history_partition(table, old[i].hash) == table->partition)
+		{
+			*free_entry(table, old[i].hash) = old[i];
+			table->count++;
+		}
+	pfree(old);
+}
+
+/* Is this one of the versions to compare with? */
+static inline bool
+is_wanted(HistoryTable *table, TupleTableSlot *slot)
+{
+	const HistoryPlaces *places = &table->merge->history->places;
+	TimestampTz to = DatumGetTimestampTz(slot->tts_values[places->valid_to - 1]);
+
+	if (DatumGetBool(slot->tts_values[places->is_deleted - 1]))
+		return false;
+	if (!table->merge->complete)
+		return to == DT_NOEND;
+	return table->merge->extract_at < to &&
+		DatumGetTimestampTz(slot->tts_values[places->valid_from - 1]) <=
+		table->merge->extract_at;
+}
+
+/* Notes where the page of the row at hand is. */
+static inline void
+note_buffer(TableLeaf *leaf)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&leaf->slot->tts_tid);
+
+	if (leaf->is_heap && block < leaf->pages)
+		leaf->buffers[block] =
+			((BufferHeapTupleTableSlot *) leaf->slot)->buffer;
+}
+
+static void
+fill_from_leaf(HistoryTable *table, int leaf, Datum *key)
+{
+	History    *history = table->merge->history;
+	Relation	relation = table->leaves[leaf].relation;
+	TupleTableSlot *slot = table->leaves[leaf].slot;
+	TableScanDesc scan = table_beginscan(relation, table->merge->snapshot, 0,
+										 NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		HistoryEntry *entry;
+		uint64		hash;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, table->last_place);
+		if (!is_wanted(table, slot))
+			continue;
+		for (int i = 0; i < history->key_count; i++)
+		{
+			int			c = history->key_columns[i];
+
+			key[c] = slot->tts_values[history->columns[c].target - 1];
+		}
+		hash = history_key_hash(history, key);
+		if (history_partition(table, hash) != table->partition)
+			continue;
+		note_buffer(&table->leaves[leaf]);
+		entry = free_entry(table, hash);
+		entry->hash = hash;
+		entry->block = ItemPointerGetBlockNumber(&slot->tts_tid);
+		entry->offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
+		entry->leaf = leaf;
+		if (++table->count > table->mask / 4 * 3)
+			grow(table);
+	}
+	table_endscan(scan);
+	ExecClearTuple(slot);
+}
+
+/* Reads the versions of a partition; the first decides how many there are. */
+void
+history_fill_table(HistoryTable *table, int partition)
+{
+	Datum	   *key = palloc0(sizeof(Datum) *
+							  table->merge->history->column_count);
+
+	table->partition = partition;
+	memset(table->entries, 0, sizeof(HistoryEntry) * (table->mask + 1));
+	table->count = 0;
+	for (int i = 0; i < table->leaf_count; i++)
+		fill_from_leaf(table, i, key);
+	pfree(key);
+}
+
+/*
+ * Pins a page.  It mostly is where it was when it was scanned, which spares
+ * looking for it.
+ */
+static void
+pin_page(TableLeaf *leaf, BlockNumber block)
+{
+	Buffer		recent = block < leaf->pages ? leaf->buffers[block] :
+	InvalidBuffer;
+
+	if (BufferIsValid(leaf->buffer))
+	{
+		if (BufferGetBlockNumber(leaf->buffer) == block)
+			return;
+		ReleaseBuffer(leaf->buffer);
+		leaf->buffer = InvalidBuffer;
+	}
+	if (BufferIsValid(recent) &&
+		core_compat_read_recent_buffer(leaf->relation, block, recent))
+		leaf->buffer = recent;
+	else
+	{
+		leaf->buffer = ReadBuffer(leaf->relation, block);
+		if (block < leaf->pages)
+			leaf->buffers[block] = leaf->buffer;
+	}
+}
+
+/* The row of a heap, which is neither copied nor locked, but pinned. */
+static int
+read_heap_row(HistoryTable *table, TableLeaf *leaf, ItemPointer tid)
+{
+	HeapTupleData tuple;
+	ItemId		item;
+	Page		page;
+
+	pin_page(leaf, ItemPointerGetBlockNumber(tid));
+	page = BufferGetPage(leaf->buffer);
+	item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple.t_len = ItemIdGetLength(item);
+	tuple.t_self = *tid;
+	tuple.t_tableOid = RelationGetRelid(leaf->relation);
+	heap_deform_tuple(&tuple, RelationGetDescr(leaf->relation),
+					  table->values, table->nulls);
+	return HeapTupleHeaderGetNatts(tuple.t_data);
+}
+
+/* The row of another access method. */
+static int
+read_other_row(HistoryTable *table, TableLeaf *leaf, ItemPointer tid)
+{
+	int			natts = RelationGetDescr(leaf->relation)->natts;
+
+	if (!table_tuple_fetch_row_version(leaf->relation, tid,
+									   table->merge->snapshot, leaf->slot))
+		elog(ERROR, "a version of \"%s\" cannot be found again",
+			 RelationGetRelationName(leaf->relation));
+	slot_getallattrs(leaf->slot);
+	memcpy(table->values, leaf->slot->tts_values, sizeof(Datum) * natts);
+	memcpy(table->nulls, leaf->slot->tts_isnull, sizeof(bool) * natts);
+	return natts;
+}
+
+/* Is a column NULL that the version, when it was written, did not know? */
+static bool
+is_unsure(const History *history, const HistoryRow *row,
+		  TimestampTz recorded_at, int written)
+{
+	for (int i = 0; i < history->column_count; i++)
+		if (row->nulls[i] && (history->columns[i].target > written ||
+							  recorded_at < history->columns[i].added_at))
+			return true;
+	return false;
+}
+
+/* The columns of a version, where they lie. */
+const HistoryRow *
+history_fetch_entry(HistoryTable *table, const HistoryEntry *entry)
+{
+	History    *history = table->merge->history;
+	TableLeaf  *leaf = &table->leaves[entry->leaf];
+	HistoryRow *row = &table->row;
+	TimestampTz recorded_at;
+	int			written;
+
+	ItemPointerSet(&row->tid, entry->block, entry->offset);
+	written = leaf->is_heap ? read_heap_row(table, leaf, &row->tid) :
+		read_other_row(table, leaf, &row->tid);
+	row->from = DatumGetTimestampTz(table->values[history->places.valid_from - 1]);
+	recorded_at =
+		DatumGetTimestampTz(table->values[history->places.recorded_at - 1]);
+	for (int i = 0; i < history->column_count; i++)
+	{
+		int			place = history->columns[i].target - 1;
+
+		row->values[i] = table->values[place];
+		row->nulls[i] = table->nulls[place];
+	}
+	row->is_unsure = (recorded_at < table->newest_column ||
+					  written < table->natts) &&
+		is_unsure(history, row, recorded_at, written);
+	return row;
+}
+
+/* The row that was fetched last. */
+const HistoryRow *
+history_fetched(const HistoryTable *table)
+{
+	return &table->row;
+}
+
+/* The version of this key, whose row is then the one fetched, or NULL. */
+HistoryEntry *
+history_find_entry(HistoryTable *table, uint64 hash, const Datum *key)
+{
+	for (uint64 place = hash & table->mask;
+		 table->entries[place].offset != InvalidOffsetNumber;
+		 place = (place + 1) & table->mask)
+	{
+		HistoryEntry *entry = &table->entries[place];
+
+		if (entry->hash == hash &&
+			history_same_key(table->merge->history,
+							 history_fetch_entry(table, entry)->values, key))
+			return entry;
+	}
+	return NULL;
+}
+
+/* The next version that no record was found for, or NULL. */
+HistoryEntry *
+history_next_unseen(HistoryTable *table, uint64 *place)
+{
+	while (*place <= table->mask)
+	{
+		HistoryEntry *entry = &table->entries[(*place)++];
+
+		if (entry->offset != InvalidOffsetNumber && !entry->is_seen &&
+			!entry->is_touched)
+			return entry;
+	}
+	return NULL;
+}
