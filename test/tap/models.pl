@@ -318,7 +318,8 @@ $bench->kill_kill;
 $node->safe_psql('shop', 'INSERT INTO stop VALUES (now())');
 is($_->{end}->(), 'fair', 'a session has scored in a loop') for @sessions;
 is($node->safe_psql('shop', 'SELECT is_fair(visage_score(\'m\', r)) FROM rows AS r WHERE id = 50'), 't', 'in the end');
-cmp_ok($node->safe_psql('shop', $files), '<=', 8, 'what was dropped or rolled back has left no files');
+# a statement that began before a drop may write the dropped image once more
+cmp_ok($node->safe_psql('shop', $files), '<=', 8 + $rounds / 20, 'what was dropped or rolled back has left few files');
 
 #
 # kill -9 in the middle
