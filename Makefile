@@ -24,7 +24,7 @@ OBJS = $(VISAGE_C:.c=.o)
 NET_OBJS = $(VISAGE_NET_C:.c=.o) $(CORE_C:.c=.o)
 MODELS_OBJS = $(MODELS_ONLY_C:.c=.o) $(MODELS_SHARED_C:.c=.o) $(CORE_C:.c=.o)
 # Libraries of visage_models.so, and flags to compile importers.
-MODELS_LIBS =
+MODELS_LIBS = -lxml2
 OWN_HEADERS = $(wildcard src/*/*.h)
 
 # In the order in which a later room may use what an earlier one created.
@@ -42,7 +42,7 @@ DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
 REGRESS_OPTS = --load-extension=plpgsql --load-extension=visage
 
-PG_CPPFLAGS = -DVISAGE_VERSION='"$(EXTVERSION)"' -Isrc
+PG_CPPFLAGS = -DVISAGE_VERSION='"$(EXTVERSION)"' -Isrc $(shell xml2-config --cflags)
 PG_CFLAGS = -std=gnu11 -Wall -Wextra \
 	-Wno-unused-parameter -Wno-sign-compare -ffp-contract=off $(WERROR)
 SHLIB_LINK = -lm -Wl,--version-script=src/exports.map

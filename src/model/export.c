@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "model/export.h"
 #include "model/model.h"
 #include "utils/builtins.h"
 
@@ -46,6 +47,16 @@ find_image(const char *reference, MemoryContext context)
 	return DatumGetByteaPCopy(image);
 }
 
+/* The image, aligned as its structs want it. */
+static const ModelImage *
+aligned_image(const bytea *image)
+{
+	Size		size = VARSIZE_ANY_EXHDR(image);
+	char	   *copy = palloc_extended(size, MCXT_ALLOC_HUGE);
+
+	return memcpy(copy, VARDATA_ANY(image), size);
+}
+
 Datum
 visage_export_model(PG_FUNCTION_ARGS)
 {
@@ -55,13 +66,17 @@ visage_export_model(PG_FUNCTION_ARGS)
 	CoreIdentity caller;
 	bytea	   *image;
 
-	if (strcmp(format, "visage") != 0)
+	bool		onnx = strcmp(format, "onnx") == 0;
+
+	if (!onnx && strcmp(format, "visage") != 0)
 		core_not_supported(psprintf("exporting a model in format \"%s\"",
-									format), "Use format => 'visage'.");
+									format), "Formats are: visage, onnx.");
 	core_spi_begin();
 	core_become_owner(&caller);
 	image = find_image(reference, context);
 	core_become_caller(&caller);
 	core_spi_end();
+	if (onnx)
+		image = export_onnx(aligned_image(image));
 	PG_RETURN_BYTEA_P(image);
 }

@@ -26,6 +26,8 @@ static const ImportFormat *const formats[] = {
 	&import_visage,
 	&import_xgboost,
 	&import_lightgbm,
+	&import_onnx,
+	&import_pmml,
 };
 
 /* What a call asks for. */

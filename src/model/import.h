@@ -47,6 +47,8 @@ typedef struct ImportFormat
 extern const ImportFormat import_visage;
 extern const ImportFormat import_xgboost;
 extern const ImportFormat import_lightgbm;
+extern const ImportFormat import_onnx;
+extern const ImportFormat import_pmml;
 
 /* ---- import_unknown.c ---- */
 

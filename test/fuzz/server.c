@@ -82,9 +82,12 @@ pfree(void *pointer)
 	free(chunk);
 }
 
+static void run_callbacks(void);
+
 void
 server_free_all(void)
 {
+	run_callbacks();
 	while (chunks.next != &chunks)
 		pfree(chunks.next + 1);
 }
@@ -215,6 +218,61 @@ appendStringInfoChar(StringInfo string, char byte)
 	appendBinaryStringInfo(string, &byte, 1);
 }
 
+void
+appendStringInfo(StringInfo string, const char *format,...)
+{
+	char		text[2048];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	appendBinaryStringInfo(string, text, strlen(text));
+}
+
+/* ---- memory contexts: only their callbacks are known ---- */
+
+static MemoryContextCallback *callbacks;
+
+static void
+run_callbacks(void)
+{
+	while (callbacks != NULL)
+	{
+		MemoryContextCallback *callback = callbacks;
+
+		callbacks = callback->next;
+		callback->func(callback->arg);
+	}
+}
+
+MemoryContext
+AllocSetContextCreateInternal(MemoryContext parent, const char *name,
+							  Size minimum, Size initial, Size maximum)
+{
+	return NULL;
+}
+
+void *
+MemoryContextAlloc(MemoryContext context, Size size)
+{
+	return palloc(size);
+}
+
+void
+MemoryContextRegisterResetCallback(MemoryContext context,
+								   MemoryContextCallback *callback)
+{
+	callback->next = callbacks;
+	callbacks = callback;
+}
+
+void
+MemoryContextDelete(MemoryContext context)
+{
+	run_callbacks();
+}
+
 /* ---- errors ---- */
 
 bool
@@ -287,6 +345,17 @@ errhint(const char *format,...)
 void
 ProcessInterrupts(void)
 {
+}
+
+void
+check_stack_depth(void)
+{
+}
+
+int
+GetDatabaseEncoding(void)
+{
+	return PG_UTF8;
 }
 
 bool
@@ -365,6 +434,12 @@ core_not_supported(const char *what, const char *hint)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s is not supported", what)));
 	pg_unreachable();
+}
+
+char *
+core_nearest(const char *wrong, char **names, int count)
+{
+	return count > 0 ? names[0] : NULL;
 }
 
 void
