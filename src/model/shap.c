@@ -29,13 +29,34 @@
 #include "miscadmin.h"
 #include "model/kernel.h"
 #include "model/shap.h"
+#include "utils/memutils.h"
 
-/* What the path says of an input so far. */
+/* Quadratures of up to so many points are kept. */
+#define KNOWN_POINTS 32
+
+/* Two numbers at once, in any place: the compiler's own vectors. */
+typedef double Pair __attribute__((vector_size(16), aligned(8)));
+
+/* Points t on (0, 1), in pairs; the last may have a second one of weight 0. */
+typedef struct Quadrature
+{
+	int			count;			/* of pairs */
+	Pair	   *point;			/* t */
+	Pair	   *weight;
+	Pair	   *rest;			/* 1 - t */
+	Pair	   *inverse;		/* 1 / (1 - t) */
+} Quadrature;
+
+/*
+ * What the path says of an input so far.  Where the row does not pass (one
+ * is 0) its factor is zero (1 - t), whose inverse needs no division a point.
+ */
 typedef struct PathInput
 {
 	double		one;			/* 1 or 0; -1: not on the path */
 	double		zero;			/* share of the training rows */
-	const double *inverse;		/* of its factor, at each point */
+	const Pair *inverse;		/* of its factor, at each point, */
+	double		scale;			/* times this */
 } PathInput;
 
 typedef struct Shap
@@ -48,12 +69,9 @@ typedef struct Shap
 	const uint32 *origins;
 	uint32		leaf_width;
 	uint32		leaf_output;	/* within a leaf */
-	int			points;
-	double	   *point;
-	double	   *weight;
-	double	   *rest;			/* 1 / (1 - point) */
+	Quadrature *quadrature;
 	PathInput  *path;			/* one an input */
-	double	   *frames;			/* three vectors a level */
+	Pair	   *frames;			/* three vectors a level */
 } Shap;
 
 /* Points and weights on (0, 1), by Newton's method on Legendre's polynomial. */
@@ -87,46 +105,50 @@ gauss_legendre(int n, double *point, double *weight)
 	}
 }
 
-/* In two strands; the number of points is even. */
-static inline double
-dot(const Shap *shap, const double *a, const double *b)
+/* The quadrature of this many points. */
+static Quadrature *
+find_quadrature(int count)
 {
-	double		even = 0;
-	double		odd = 0;
+	static Quadrature *known[KNOWN_POINTS + 1];
+	MemoryContext context = count <= KNOWN_POINTS ? TopMemoryContext :
+	CurrentMemoryContext;
+	Quadrature *quadrature;
+	int			pairs;
 
-	for (int k = 0; k < shap->points; k += 2)
+	if (count <= KNOWN_POINTS && known[count] != NULL)
+		return known[count];
+	pairs = (count + 1) / 2;
+	quadrature = MemoryContextAlloc(context, sizeof(Quadrature));
+	quadrature->count = pairs;
+	quadrature->point = MemoryContextAllocZero(context,
+											   sizeof(Pair) * pairs * 4);
+	quadrature->weight = quadrature->point + pairs;
+	quadrature->rest = quadrature->weight + pairs;
+	quadrature->inverse = quadrature->rest + pairs;
+	gauss_legendre(count, (double *) quadrature->point,
+				   (double *) quadrature->weight);
+	for (int k = 0; k < pairs; k++)
 	{
-		even += a[k] * b[k];
-		odd += a[k + 1] * b[k + 1];
+		quadrature->rest[k] = 1 - quadrature->point[k];
+		quadrature->inverse[k] = 1 / quadrature->rest[k];
 	}
-	return even + odd;
+	if (count <= KNOWN_POINTS)
+		known[count] = quadrature;
+	return quadrature;
 }
 
-/* A factor at each point: its inverse, and the product with it. */
-static inline void
-set_factor(const Shap *shap, double one, double zero, const double *product,
-		   double *inverse, double *below)
+static double
+dot(int count, const Pair *a, const Pair *b)
 {
-	double		scale = 1 / zero;
+	Pair		sum = {0, 0};
 
-	if (one > 0)
-		for (int k = 0; k < shap->points; k++)
-		{
-			double		factor = shap->point[k] + (1 - shap->point[k]) * zero;
-
-			inverse[k] = 1 / factor;
-			below[k] = product[k] * factor;
-		}
-	else
-		for (int k = 0; k < shap->points; k++)
-		{
-			inverse[k] = scale * shap->rest[k];
-			below[k] = product[k] * ((1 - shap->point[k]) * zero);
-		}
+	for (int k = 0; k < count; k++)
+		sum += a[k] * b[k];
+	return sum[0] + sum[1];
 }
 
 static void visit(Shap *shap, uint32 at, int level, double share,
-				  const double *product, double *total);
+				  const Pair *product, Pair *total);
 
 /*
  * Goes down one side of a node whose test is on this input; adds the sums of
@@ -134,32 +156,47 @@ static void visit(Shap *shap, uint32 at, int level, double share,
  */
 static void
 visit_side(Shap *shap, uint32 child, int level, double share, uint32 input,
-		   double one, double zero, const double *product, double *total)
+		   double one, double zero, const Pair *product, Pair *total)
 {
-	double	   *inverse = shap->frames + (size_t) level * 3 * shap->points;
-	double	   *below = inverse + shap->points;
-	double	   *sum = below + shap->points;
+	const Quadrature *quadrature = shap->quadrature;
+	int			count = quadrature->count;
+	Pair	   *inverse = shap->frames + (size_t) level * 3 * count;
+	Pair	   *below = inverse + count;
+	Pair	   *sum = below + count;
 	PathInput	before = shap->path[input];
+	PathInput  *now = &shap->path[input];
 	double		change;
 
-	set_factor(shap, one, zero, product, inverse, below);
-	for (int k = 0; k < shap->points; k++)
-		sum[k] = 0;
+	now->one = one;
+	now->zero = zero;
+	if (one > 0)
+		for (int k = 0; k < count; k++)
+		{
+			Pair		factor = quadrature->point[k] +
+			quadrature->rest[k] * zero;
+
+			inverse[k] = 1 / factor;
+			below[k] = product[k] * factor;
+		}
+	else
+		for (int k = 0; k < count; k++)
+			below[k] = product[k] * (quadrature->rest[k] * zero);
+	now->inverse = one > 0 ? inverse : quadrature->inverse;
+	now->scale = one > 0 ? 1 : 1 / zero;
 	if (before.one >= 0)
-		for (int k = 0; k < shap->points; k++)
-			below[k] *= before.inverse[k];
-	shap->path[input].one = one;
-	shap->path[input].zero = zero;
-	shap->path[input].inverse = inverse;
+		for (int k = 0; k < count; k++)
+			below[k] *= before.inverse[k] * before.scale;
+	memset(sum, 0, sizeof(Pair) * count);
 	visit(shap, child, level + 1, share, below, sum);
-	shap->path[input] = before;
 
 	/* leaves below count with the newest factor of their input only */
-	change = (one - zero) * dot(shap, sum, inverse);
+	change = (one - zero) * now->scale * dot(count, sum, now->inverse);
 	if (before.one >= 0)
-		change -= (before.one - before.zero) * dot(shap, sum, before.inverse);
+		change -= (before.one - before.zero) * before.scale *
+			dot(count, sum, before.inverse);
 	shap->task->contributions[input] += shap->task->scale * change;
-	for (int k = 0; k < shap->points; k++)
+	shap->path[input] = before;
+	for (int k = 0; k < count; k++)
 		total[k] += sum[k];
 }
 
@@ -168,8 +205,8 @@ visit_side(Shap *shap, uint32 child, int level, double share, uint32 input,
  * leaves are worth at each point to total.
  */
 static void
-visit(Shap *shap, uint32 at, int level, double share, const double *product,
-	  double *total)
+visit(Shap *shap, uint32 at, int level, double share, const Pair *product,
+	  Pair *total)
 {
 	const ModelNode *node = &shap->nodes[at];
 	uint32		input;
@@ -182,8 +219,8 @@ visit(Shap *shap, uint32 at, int level, double share, const double *product,
 		shap->leaves[(size_t) node->u.threshold * shap->leaf_width +
 					 shap->leaf_output];
 
-		for (int k = 0; k < shap->points; k++)
-			total[k] += value * shap->weight[k] * product[k];
+		for (int k = 0; k < shap->quadrature->count; k++)
+			total[k] += value * shap->quadrature->weight[k] * product[k];
 		*shap->task->base += shap->task->scale * value * share;
 		return;
 	}
@@ -206,6 +243,13 @@ visit(Shap *shap, uint32 at, int level, double share, const double *product,
 	}
 }
 
+/* Points that are enough for a tree: its paths have at most depth inputs. */
+static int
+points_for(const ModelImage *image, uint32 depth)
+{
+	return Max((Min(depth, image->input_count) + 1) / 2, 1);
+}
+
 /* Adds the contributions of all trees of the task's output. */
 void
 model_shap(const ShapTask *task)
@@ -215,7 +259,9 @@ model_shap(const ShapTask *task)
 	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 	Shap		shap = {.task = task};
 	uint32		depth = 0;
-	double	   *first;
+	int			most;
+	Pair		one = {1, 1};
+	Pair	   *first;
 
 	shap.nodes = MODEL_AT(image, ModelNode, trees->nodes);
 	shap.covers = MODEL_AT(image, double, trees->covers);
@@ -226,35 +272,29 @@ model_shap(const ShapTask *task)
 	shap.leaf_output = trees->leaf_width == 1 ? 0 : task->output;
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		depth = Max(depth, tree[i].depth);
-	shap.points = Max((Min(depth, image->input_count) + 1) / 2, 1);
-	shap.points += shap.points % 2;
-	shap.point = palloc(sizeof(double) * shap.points * 5);
-	shap.weight = shap.point + shap.points;
-	shap.rest = shap.weight + shap.points;
-	first = shap.rest + shap.points;
-	gauss_legendre(shap.points, shap.point, shap.weight);
-	for (int k = 0; k < shap.points; k++)
-		shap.rest[k] = 1 / (1 - shap.point[k]);
+	most = (points_for(image, depth) + 1) / 2;
+	first = palloc(sizeof(Pair) * most * 2);
 	shap.path = palloc(sizeof(PathInput) * Max(image->input_count, 1));
 	for (uint32 i = 0; i < image->input_count; i++)
 		shap.path[i].one = -1;
-	shap.frames = palloc_extended(sizeof(double) * 3 * shap.points *
+	shap.frames = palloc_extended(sizeof(Pair) * 3 * most *
 								  ((size_t) depth + 1), MCXT_ALLOC_HUGE);
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
-		double	   *total = first + shap.points;
+		Pair	   *total = first + most;
 
 		if (tree[i].output != MODEL_NONE && tree[i].output != task->output)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		for (int k = 0; k < shap.points; k++)
+		shap.quadrature = find_quadrature(points_for(image, tree[i].depth));
+		for (int k = 0; k < most; k++)
 		{
-			first[k] = 1;
-			total[k] = 0;
+			first[k] = one;
+			total[k] = one - one;
 		}
 		visit(&shap, tree[i].root, 0, 1, first, total);
 	}
 	pfree(shap.frames);
 	pfree(shap.path);
-	pfree(shap.point);
+	pfree(first);
 }
