@@ -353,9 +353,17 @@ class Server(http.server.ThreadingHTTPServer):
         return self.first_of(request)
 
     def before(self, request):
-        """What was answered last to the same query."""
-        query = self.query_of(request)
-        return None if query is None else self.previous.get(query)
+        """What was answered last to the same query, for a page that begins
+        before this one: a client may have asked ahead and died."""
+        query, place = self.query_of(request), self.place_of(request)
+        pages = {} if query is None else self.previous.get(query, {})
+        earlier = [other for other in pages if place is None or other < place]
+        return pages[max(earlier)] if earlier else None
+
+    def place_of(self, request):
+        """Where in its query a page begins, to be compared; None: not known,
+        and then pages come one after the other."""
+        return None
 
     def respond(self, request):
         """(answer, fault) of a request to the system."""
@@ -376,7 +384,9 @@ class Server(http.server.ThreadingHTTPServer):
             except Refused as refusal:
                 answer = refusal.answer
             if answer.page and fault is None:
-                self.previous[self.query_of(request) or self.first_of(request)] = answer
+                pages = self.previous.setdefault(self.query_of(request) or self.first_of(request), {})
+                place = self.place_of(request)
+                pages[0 if place is None else place] = answer
             return answer, fault
 
     def replace(self, request, fault):

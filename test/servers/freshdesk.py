@@ -184,6 +184,9 @@ class Server(double.Server):
         first = request.query.get("page", "1") == "1" and not request.query.get("updated_since", "1970") > "1971"
         return None if first else self.first_of(request)
 
+    def place_of(self, request):
+        return request.query.get("updated_since", "")
+
     def before(self, request):
         page = int(request.query.get("page", "1"))
         return self.answer(request.other(page=page - 1)) if page > 1 else super().before(request)

@@ -174,6 +174,11 @@ class Server(double.Server):
         going_on = b'"GT"' in request.body if request.path.endswith("/search") else "after" in request.query
         return request.path if going_on else None
 
+    def place_of(self, request):
+        if request.path.endswith("/search") and self.query_of(request):
+            return max(int(one["value"]) for group in request.json()["filterGroups"] for one in group["filters"] if one["operator"] == "GT")
+        return int(request.query.get("after") or 0)
+
     def expire_tokens(self):
         self.tokens = {token: 0 for token in self.tokens}
 

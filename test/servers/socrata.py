@@ -294,6 +294,11 @@ class Server(double.Server):
         where, offset = request.query.get("$where", ""), request.query.get("$offset", "0")
         return None if offset == "0" and ":id >" not in where else request.path
 
+    def place_of(self, request):
+        """The last row's time of change and id, in a keyset."""
+        found = re.search(r"= '([^']*)' AND :id > '([^']*)'", request.query.get("$where", ""))
+        return found.groups() if found else ("", "")
+
     def before(self, request):
         """By offset pages may be asked for in any order."""
         offset, size = int(request.query.get("$offset", 0)), int(request.query.get("$limit", 1000))
