@@ -94,6 +94,9 @@
 #endif
 
 /* 16: permissions left the range table; 18: so did what is pruned */
+#if PG_VERSION_NUM >= 160000
+#include "parser/parse_relation.h"
+#endif
 #if PG_VERSION_NUM < 160000
 #define core_compat_init_range_table(estate, entry) \
 	ExecInitRangeTable(estate, list_make1(entry))

@@ -102,8 +102,10 @@ typedef struct Findings
 } Findings;
 
 static bool
-find_calls(Node *node, Findings *findings)
+find_calls(Node *node, void *context)
 {
+	Findings   *findings = context;
+
 	if (node == NULL)
 		return false;
 	if (IsA(node, Aggref))

@@ -8,6 +8,7 @@
 #ifndef VISAGE_BUILDER_H
 #define VISAGE_BUILDER_H
 
+#include "core/compat.h"
 #include "model/program.h"
 
 /* Where a slot's value comes from, if not from one input. */
