@@ -20,25 +20,6 @@
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What server.c lacks of the server. */
-void
-appendStringInfo(StringInfo string, const char *format,...)
-{
-	char		text[1024];
-	va_list		arguments;
-
-	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
-	appendBinaryStringInfo(string, text, strlen(text));
-}
-
-void
-appendStringInfoString(StringInfo string, const char *text)
-{
-	appendBinaryStringInfo(string, text, strlen(text));
-}
-
 typedef struct Cut
 {
 	const char *data;

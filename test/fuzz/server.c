@@ -230,6 +230,12 @@ appendStringInfo(StringInfo string, const char *format,...)
 	appendBinaryStringInfo(string, text, strlen(text));
 }
 
+void
+appendStringInfoString(StringInfo string, const char *text)
+{
+	appendBinaryStringInfo(string, text, strlen(text));
+}
+
 /* ---- memory contexts: only their callbacks are known ---- */
 
 static MemoryContextCallback *callbacks;
