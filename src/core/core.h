@@ -143,7 +143,9 @@ extern bool core_is_superusers_schema(Oid schema);
 extern bool core_is_superusers_table(Oid relation);
 extern bool core_is_query(const char *text);
 
-/* ---- errors (error.c) ---- */
+/* ---- errors (error.c, try.c) ---- */
+
+extern ErrorData *core_try(void (*step) (void *arg), void *arg);
 
 extern void core_not_supported(const char *what, const char *hint)
 			pg_attribute_noreturn();

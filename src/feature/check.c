@@ -12,12 +12,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "core/core.h"
 #include "feature/feature.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
-#include "utils/resowner.h"
 
 /* The one SELECT that the text is, or NULL. */
 static SelectStmt *
@@ -79,32 +77,12 @@ is_missing(const ErrorData *error)
 bool
 feature_try(void (*step) (void *arg), void *arg, char **missing)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = true;
+	ErrorData  *error = core_try(step, arg);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		step(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (!is_missing(error))
-			ReThrowError(error);
-		*missing = error->message;
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	if (error == NULL)
+		return true;
+	if (!is_missing(error))
+		ReThrowError(error);
+	*missing = error->message;
+	return false;
 }

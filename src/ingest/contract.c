@@ -19,7 +19,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "core/settings.h"
@@ -178,47 +177,34 @@ is_too_large(const IngestRun *run)
 		core_setting_int("visage.max_rewrite") * 1024;
 }
 
+/* Step of core_try: the statement that changes a type. */
+static void
+run_change(void *arg)
+{
+	core_execute(arg, NULL, SPI_OK_UTILITY);
+}
+
 /* Changes the type; false, with the reason, where something stands against. */
 static bool
 alter_type(IngestRun *run, const IngestColumn *column, const char *type,
 		   char **reason)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	char	   *name = pstrdup(quote_identifier(column->name));
-	volatile bool done = true;
+	ErrorData  *error =
+	core_try(run_change,
+			 psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s USING %s",
+					  core_qualified(CORE_LAYER_STAGING,
+									 run->stream->table), name, type,
+					  strcmp(type, "jsonb") == 0 ?
+					  psprintf("to_jsonb(%s)", name) :
+					  psprintf("%s::%s", name, type)));
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		core_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s"
-							  " USING %s",
-							  core_qualified(CORE_LAYER_STAGING,
-											 run->stream->table), name, type,
-							  strcmp(type, "jsonb") == 0 ?
-							  psprintf("to_jsonb(%s)", name) :
-							  psprintf("%s::%s", name, type)),
-					 NULL, SPI_OK_UTILITY);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		*reason = error->message;
-		done = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return done;
+	if (error == NULL)
+		return true;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	*reason = error->message;
+	return false;
 }
 
 /* A column that does not hold what comes; true where it was changed. */

@@ -92,6 +92,27 @@ mark_repeated(const IngestRun *run, IngestBatch *batch)
 
 /* ---- groups ---- */
 
+/* The arguments of a try, and how far it came. */
+typedef struct GroupTry
+{
+	IngestStore *store;
+	const IngestBatch *batch;
+	IngestRecord **records;
+	int			count;
+	IngestStored stored;
+	int			at;
+} GroupTry;
+
+/* Step of core_try. */
+static void
+store_records(void *arg)
+{
+	GroupTry   *try = arg;
+
+	ingest_store(try->store, try->batch, try->records, try->count,
+				 &try->stored, &try->at);
+}
+
 /*
  * Stores the records in a subtransaction.  Returns -1, or which of them
  * failed, with the reason; errors that no record is to blame for go on.
@@ -100,41 +121,23 @@ static int
 try_group(IngestRun *run, IngestStore *store, const IngestBatch *batch,
 		  IngestRecord **records, int count, char **reason)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	IngestStored stored = {0};
-	volatile int failed = -1;
-	int			at = 0;
+	GroupTry	try = {.store = store,.batch = batch,.records = records,
+	.count = count};
+	ErrorData  *error = core_try(store_records, &try);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error == NULL)
 	{
-		ingest_store(store, batch, records, count, &stored, &at);
-		ReleaseCurrentSubTransaction();
-		run->landed += stored.landed;
-		run->deleted += stored.deleted;
+		run->landed += try.stored.landed;
+		run->deleted += try.stored.deleted;
+		return -1;
 	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
-			ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
-			ReThrowError(error);
-		ingest_store_failed(store);
-		*reason = error->message;
-		failed = at;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return failed;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
+		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+		ReThrowError(error);
+	ingest_store_failed(store);
+	*reason = error->message;
+	return try.at;
 }
 
 /* Stores the records of a group, putting aside those that cannot be. */
