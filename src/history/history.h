@@ -32,6 +32,9 @@
 #define HISTORY_ABOUT_ALL \
 	"observation NOT IN ('record', 'delete', 'seen')"
 
+/* A record that much later than now is an error of its source: a century. */
+#define HISTORY_FAR_FUTURE (INT64CONST(36525) * USECS_PER_DAY)
+
 /* What a column of the source means to the history. */
 typedef enum HistoryRole
 {

@@ -34,9 +34,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* A record of a later time is an error of its source. */
-#define FAR_FUTURE (100 * INT64CONST(36525) * USECS_PER_DAY / 100)
-
 /* Columns of what is sorted or put aside, before those of the history. */
 #define CARRIER_HASH 0
 #define CARRIER_KIND 1
@@ -319,7 +316,7 @@ find_time(HistoryJoin *join)
 	join->at = record_time(join);
 	if (TIMESTAMP_NOT_FINITE(join->at))
 		return "the time is not finite";
-	if (join->at > join->merge->now + FAR_FUTURE)
+	if (join->at > join->merge->now + HISTORY_FAR_FUTURE)
 		return "the time is more than 100 years ahead";
 	if (c >= 0 && !join->nulls[c] &&
 		history_time(&history->columns[c], join->values[c]) <= join->at)

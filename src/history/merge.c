@@ -26,8 +26,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define FAR_FUTURE (100 * INT64CONST(36525) * USECS_PER_DAY / 100)
-
 /* The columns that an array of names says were missing. */
 static Bitmapset *
 named_columns(const History *history, Datum names, bool isnull)
@@ -197,7 +195,7 @@ settle_time(HistoryMerge *merge)
 	if (!merge->has_extract_at)
 		merge->extract_at = merge->now;
 	else if (TIMESTAMP_NOT_FINITE(merge->extract_at) ||
-			 merge->extract_at > merge->now + FAR_FUTURE)
+			 merge->extract_at > merge->now + HISTORY_FAR_FUTURE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("\"extract_at\" of a merge into \"%s\" is out of "

@@ -209,6 +209,7 @@ typedef struct ModelCard
 	Jsonb	   *metrics;
 } ModelCard;
 
+extern void model_none_such(const char *model) pg_attribute_noreturn();
 extern void model_require(const char *model);
 extern void model_lock(const char *model);
 extern int32 model_store_version(const ModelCard *card,

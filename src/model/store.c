@@ -468,30 +468,6 @@ use_entry(ModelEntry *entry)
 	return entry;
 }
 
-/* Raises undefined_object for a model, with the nearest one. */
-static void
-no_such_model(const char *model)
-{
-	CoreIdentity caller;
-	uint64		count;
-	char	  **similar;
-	char	   *nearest;
-
-	core_spi_begin();
-	core_become_owner(&caller);
-	count = core_execute("SELECT DISTINCT model FROM visage.model_images"
-						 " ORDER BY model", NULL, SPI_OK_SELECT);
-	similar = palloc(sizeof(char *) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-		similar[i] = core_value_text(i, 1);
-	nearest = core_nearest(model, similar, count);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("model \"%s\" does not exist", model),
-			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
-			 errhint("There is no model of a similar name.")));
-}
-
 /* Raises undefined_object for a reference that means nothing. */
 static void
 no_such_reference(const char *text, size_t length)
@@ -507,7 +483,7 @@ no_such_reference(const char *text, size_t length)
 		*at = '\0';
 	}
 	if (!model_read_version(model, 1, GetActiveSnapshot(), &row))
-		no_such_model(model);
+		model_none_such(model);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("model \"%s\" has no %s \"%s\"", model,

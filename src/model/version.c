@@ -63,19 +63,17 @@ describe_outputs(const ModelImage *image)
 	return core_json_parse(text.data);
 }
 
-/* ERROR, with the nearest name, unless the model has a version. */
+/* ERROR: there is no such model; with the nearest name. */
 void
-model_require(const char *model)
+model_none_such(const char *model)
 {
-	CoreArgs	args = {0};
+	CoreIdentity caller;
 	uint64		count;
 	char	  **names;
 	char	   *nearest;
 
-	core_arg_text(&args, model);
-	if (core_execute("SELECT FROM visage.model_cards WHERE model = $1 LIMIT 1",
-					 &args, SPI_OK_SELECT) > 0)
-		return;
+	core_spi_begin();
+	core_become_owner(&caller);
 	count = core_execute("SELECT DISTINCT model FROM visage.model_cards"
 						 " ORDER BY model", NULL, SPI_OK_SELECT);
 	names = palloc(sizeof(char *) * (count + 1));
@@ -87,6 +85,18 @@ model_require(const char *model)
 			 errmsg("model \"%s\" does not exist", model),
 			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
 			 errhint("There is no model of a similar name.")));
+}
+
+/* ERROR unless the model has a version. */
+void
+model_require(const char *model)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, model);
+	if (core_execute("SELECT FROM visage.model_cards WHERE model = $1 LIMIT 1",
+					 &args, SPI_OK_SELECT) == 0)
+		model_none_such(model);
 }
 
 /* A count, or NULL where it is not known. */
