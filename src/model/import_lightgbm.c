@@ -490,17 +490,6 @@ add_link(Importing *importing, int raw)
 	}
 }
 
-/* Names of outputs: classes are numbers, a single value is "value". */
-static const char **
-output_names(int count)
-{
-	const char **names = palloc(sizeof(const char *) * count);
-
-	for (int i = 0; i < count; i++)
-		names[i] = count == 1 ? "value" : psprintf("%d", i);
-	return names;
-}
-
 /*
  * Up to 2.1 the trees of a random forest held what the link gives, and from
  * 2.2 on what goes into it.  Both wrote files of version v2, which do not say
@@ -530,7 +519,7 @@ add_outputs(Importing *importing, int raw)
 	if (import_wants_raw(importing->source))
 	{
 		program_set_scores(program, MODEL_REGRESSION, raw, count,
-						   output_names(count));
+						   program_output_names(count));
 		return;
 	}
 	refuse_ambiguous_forest(importing);
@@ -540,13 +529,13 @@ add_outputs(Importing *importing, int raw)
 	{
 		program_set_scores(program, MODEL_CLASSIFICATION,
 						   program_complement(program, scores, false), 2,
-						   output_names(2));
+						   program_output_names(2));
 		import_set_threshold(importing->source, program);
 		return;
 	}
 	program_set_scores(program, is_classification && count > 1 ?
 					   MODEL_CLASSIFICATION : MODEL_REGRESSION, scores, count,
-					   output_names(count));
+					   program_output_names(count));
 }
 
 static ModelImage *

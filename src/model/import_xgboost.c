@@ -458,17 +458,6 @@ add_link(Importing *importing, int raw)
 	}
 }
 
-/* Names of outputs: classes are numbers, a single value is "value". */
-static const char **
-output_names(int count)
-{
-	const char **names = palloc(sizeof(const char *) * count);
-
-	for (int i = 0; i < count; i++)
-		names[i] = count == 1 ? "value" : psprintf("%d", i);
-	return names;
-}
-
 static void
 add_outputs(Importing *importing, int raw)
 {
@@ -482,7 +471,7 @@ add_outputs(Importing *importing, int raw)
 	if (import_wants_raw(importing->source))
 	{
 		program_set_scores(program, MODEL_REGRESSION, raw, count,
-						   output_names(count));
+						   program_output_names(count));
 		return;
 	}
 	scores = add_link(importing, raw);
@@ -490,14 +479,14 @@ add_outputs(Importing *importing, int raw)
 	{
 		program_set_scores(program, MODEL_CLASSIFICATION,
 						   program_complement(program, scores, true), 2,
-						   output_names(2));
+						   program_output_names(2));
 		import_set_threshold(importing->source, program);
 		return;
 	}
 	program_set_scores(program,
 					   importing->objective->link == LINK_SOFTMAX &&
 					   count > 1 ? MODEL_CLASSIFICATION : MODEL_REGRESSION,
-					   scores, count, output_names(count));
+					   scores, count, program_output_names(count));
 }
 
 /* Is the booster one of trees?  ERROR, if it is none that is known. */

@@ -413,6 +413,20 @@ program_set_scores(ModelProgram *program, ModelTask task, int slot, int count,
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * Names for outputs that the library gives none: classes are numbers, a single
+ * value is "value".
+ */
+const char **
+program_output_names(int count)
+{
+	const char **names = palloc(sizeof(const char *) * count);
+
+	for (int i = 0; i < count; i++)
+		names[i] = count == 1 ? "value" : psprintf("%d", i);
+	return names;
+}
+
 /* Two slots, 1 - p and p. */
 int
 program_complement(ModelProgram *program, int slot, bool float32)

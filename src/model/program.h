@@ -236,6 +236,7 @@ extern int	program_add_trees(ModelProgram *program, ProgramTrees *trees);
 extern void program_set_scores(ModelProgram *program, ModelTask task,
 							   int slot, int count,
 							   const char *const *names);
+extern const char **program_output_names(int count);
 extern int	program_complement(ModelProgram *program, int slot, bool float32);
 
 /* The scores before the link function, which visage_explain adds up to. */
