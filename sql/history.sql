@@ -13,6 +13,14 @@ SELECT visage_create_history('history.customer', 'regress_history.customer', '{r
 SELECT * FROM visage_merge('history.customer');
 SELECT * FROM visage_merge('history.customer');
 
+-- The name with and without its layer is one; and may be that of a stream.
+SELECT visage_create_history('customer', 'regress_history.customer', '{region,id}', sequence_by => '{at}', track_history_columns => '{plan,note}', fixed_columns => '{}');
+SELECT visage_create_history('shop__orders', 'SELECT 1 AS id, 2 AS v', '{id}');
+SELECT visage_create_history('history.shop__orders', 'SELECT 1 AS id, 2 AS v', '{id}');
+SELECT name, definition ->> 'target' AS target FROM visage.declarations WHERE noun = 'history' ORDER BY name;
+SELECT visage_drop_history('shop__orders', keep_data => false);
+SELECT to_regclass('history.shop__orders');
+
 -- A new version, an overwritten name, a new key, a NULL key, a NULL time.
 UPDATE regress_history.customer SET plan = 'pro', at = '2024-02-01' WHERE id = 1;
 UPDATE regress_history.customer SET name = 'Rob', at = '2024-02-01' WHERE id = 2;
@@ -71,7 +79,9 @@ SELECT count(*) FROM history.customer__as_of(now(), '2000-01-01');
 SELECT count(*) FROM history.customer__as_of(now(), now());
 SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15') WHERE region = 'us' AND id = 3;
+EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15', '2024-01-15') WHERE region = 'us' AND id = 3;
 RESET enable_seqscan;
+EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15');
 
 -- The store itself refuses what would be wrong, from anybody.
 INSERT INTO history.customer (id, region, valid_from) VALUES (3, 'us', '2025-01-01');
@@ -204,6 +214,14 @@ SELECT visage_create_history('history.customer', 'regress_history.customer', '{i
 SELECT visage_create_history('history.customer', 'regress_history.customer', '{id}', sequence_by => '{at}', replace => true);
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_history('staging.other', 'regress_history.customer', '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_history('history.Other', 'regress_history.customer', '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_history('other__thing__more', 'regress_history.customer', '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_history('history.', 'regress_history.customer', '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_history('history.' || repeat('a', 52), 'regress_history.customer', '{id}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_history('history.other', 'regress_history.customer', '{idd}');
 \echo :LAST_ERROR_SQLSTATE

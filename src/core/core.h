@@ -82,6 +82,7 @@ typedef enum CoreLayer
 } CoreLayer;
 
 extern void core_check_name(const char *noun, const char *name);
+extern void core_check_dataset(const char *dataset, const char *table);
 extern char *core_snake_case(const char *name);
 extern char *core_nearest(const char *wrong, char **names, int count);
 extern const char *core_layer_name(CoreLayer layer);

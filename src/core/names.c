@@ -38,6 +38,27 @@ core_check_name(const char *noun, const char *name)
 }
 
 /*
+ * ERROR unless the table part of a dataset's name is a name, or those of a
+ * source and a stream with two underscores between.
+ */
+void
+core_check_dataset(const char *dataset, const char *table)
+{
+	const char *middle = strstr(table, "__");
+
+	if (middle ? is_plain_name(pnstrdup(table, middle - table)) &&
+		is_plain_name(middle + 2) : is_plain_name(table))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_NAME),
+			 errmsg("invalid dataset name \"%s\"", dataset),
+			 errdetail("After the layer comes a name, or two with \"__\" "
+					   "between: each a lower-case letter followed by "
+					   "lower-case letters, digits and single "
+					   "underscores.")));
+}
+
+/*
  * Does this text begin like a query, not like the name of a relation?  A
  * relation may be called selections, or with_tax.
  */

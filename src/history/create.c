@@ -15,6 +15,32 @@
 #define ARGUMENT_PARTITIONS 11
 #define MAX_PARTITIONS 1024
 
+/* "history.x", whether the user wrote the layer or not. */
+static char *
+full_name(text * target)
+{
+	return psprintf("history.%s",
+					core_dataset_table(text_to_cstring(target),
+									   CORE_LAYER_HISTORY));
+}
+
+/*
+ * The definition, in which the target has its full name, so that both ways
+ * to write it are one.
+ */
+static Jsonb *
+make_definition(FunctionCallInfo fcinfo, const char *name)
+{
+	Datum		target = fcinfo->args[0].value;
+	Jsonb	   *definition;
+
+	fcinfo->args[0].value = CStringGetTextDatum(name);
+	definition = core_definition(fcinfo);
+	/* it may be a constant of the calling expression */
+	fcinfo->args[0].value = target;
+	return definition;
+}
+
 /* ERROR unless the arguments that make a history are there. */
 static void
 check_arguments(FunctionCallInfo fcinfo, Jsonb *definition)
@@ -114,15 +140,13 @@ visage_create_history(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"target\" must not be null")));
-	declaration.definition = core_definition(fcinfo);
+	declaration.name = full_name(PG_GETARG_TEXT_PP(0));
+	declaration.definition = make_definition(fcinfo, declaration.name);
 	check_arguments(fcinfo, declaration.definition);
-	declaration.name =
-		psprintf("history.%s",
-				 core_dataset_table(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-									CORE_LAYER_HISTORY));
 	declaration.replace = !PG_ARGISNULL(ARGUMENT_REPLACE) &&
 		PG_GETARG_BOOL(ARGUMENT_REPLACE);
 	history = history_describe(declaration.name, declaration.definition);
+	core_check_dataset(history->name, history->table);
 	check_roles(history);
 	(void) core_qualified(CORE_LAYER_HISTORY,
 						  psprintf("%s__superseded", history->table));
@@ -168,10 +192,7 @@ PG_FUNCTION_INFO_V1(visage_drop_history);
 Datum
 visage_drop_history(PG_FUNCTION_ARGS)
 {
-	char	   *name =
-	psprintf("history.%s",
-			 core_dataset_table(text_to_cstring(PG_GETARG_TEXT_PP(0)),
-								CORE_LAYER_HISTORY));
+	char	   *name = full_name(PG_GETARG_TEXT_PP(0));
 	bool		keep_data = PG_GETARG_BOOL(1);
 	History    *history;
 	CoreIdentity caller;

@@ -279,20 +279,17 @@ add_repeated_record(HistoryMerge *merge, HistoryTimeline *timeline,
 }
 
 /*
- * What this merge's complete extract saw of the key.  seen is the version,
- * if any, that the join found repeated in the extract.
+ * What this merge's complete extract saw of the key.  is_seen: one of its
+ * records repeated the version valid at its time, if there is one.
  */
 static void
-add_own_sighting(HistoryMerge *merge, HistoryTimeline *timeline,
-				 const ItemPointerData *seen)
+add_own_sighting(HistoryMerge *merge, HistoryTimeline *timeline, bool is_seen)
 {
-	HistoryVersion *version = version_at(timeline, merge->extract_at);
+	HistoryVersion *version = is_seen ?
+	version_at(timeline, merge->extract_at) : NULL;
 	HistoryFact *fact = latest_fresh(merge, timeline);
 	HistorySighting *sighting;
 
-	if (version && (seen == NULL ||
-					!ItemPointerEquals((ItemPointer) seen, &version->tid)))
-		version = NULL;
 	if (merge->history->sequence_count == 0)
 	{
 		if (version)
@@ -399,7 +396,7 @@ load_stored(HistoryMerge *merge, const Datum *key, HistoryTimeline *timeline)
  */
 void
 history_merge_key(HistoryMerge *merge, const Datum *key, List *fresh,
-				  const ItemPointerData *seen)
+				  bool is_seen)
 {
 	HistoryTimeline timeline = {0};
 	ListCell   *cell;
@@ -409,7 +406,7 @@ history_merge_key(HistoryMerge *merge, const Datum *key, List *fresh,
 	foreach(cell, fresh)
 		history_add_fact(&timeline, lfirst(cell));
 	if (merge->complete)
-		add_own_sighting(merge, &timeline, seen);
+		add_own_sighting(merge, &timeline, is_seen);
 	history_order_facts(merge, &timeline);
 	history_make_versions(merge->history, &timeline);
 	history_apply(merge, &timeline);

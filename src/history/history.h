@@ -8,8 +8,8 @@
  *	source.c	what the source is, and the query that reads it
  *	drift.c		the source's columns against the history's
  *	columns.c	the history, opened: its columns, what each means
- *	join.c		each record against the version valid at its time; those that
- *				change nothing are done with
+ *	join.c		each record against the version valid at its time (walk.c,
+ *				table.c); those that change nothing (repeat.c) are done with
  *	facts.c		all that is known about a key that is left
  *	timeline.c	the versions that follow from it
  *	apply.c		what differs from the versions stored, written
@@ -152,6 +152,8 @@ typedef struct HistorySource
 	char	   *from;			/* for a FROM clause, with alias s */
 	HistorySourceColumn *columns;
 	int			column_count;
+	int			delete_place;	/* in the query's rows; -1: there is none */
+	int			refused_place;
 } HistorySource;
 
 /* ---- what is known about a key ---- */
@@ -242,6 +244,15 @@ typedef struct HistoryCounts
 	int64		rejected;
 } HistoryCounts;
 
+/* A record of the source, at hand. */
+typedef struct HistoryRecord
+{
+	Datum	   *values;			/* by column of the history */
+	bool	   *nulls;
+	bool		is_delete;
+	TimestampTz at;
+} HistoryRecord;
+
 /* A stored version in memory: the hash of its key, and where it is. */
 typedef struct HistoryEntry
 {
@@ -264,6 +275,7 @@ typedef struct HistoryRow
 } HistoryRow;
 
 typedef struct HistoryTable HistoryTable;	/* table.c */
+typedef struct HistoryWalk HistoryWalk; /* walk.c */
 typedef struct HistorySeen HistorySeen; /* seen.c */
 typedef struct HistoryJoin HistoryJoin; /* join.c */
 
@@ -273,6 +285,7 @@ typedef struct HistoryStore HistoryStore;
 typedef struct HistoryMerge
 {
 	History    *history;
+	HistorySource *source;
 	HistoryStore *store;
 	Snapshot	snapshot;
 	bool		complete;
@@ -327,7 +340,7 @@ extern int	history_compare_sequence(History *history, const HistoryFact *a,
 /* source.c */
 extern HistorySource *history_find_source(const char *source);
 extern char *history_source_query(const History *history,
-								  const HistorySource *source);
+								  HistorySource *source);
 extern void history_check_condition(History *history,
 									const HistorySource *source);
 
@@ -377,7 +390,7 @@ extern void history_order_facts(HistoryMerge *merge,
 
 /* facts.c */
 extern void history_merge_key(HistoryMerge *merge, const Datum *key,
-							  List *fresh, const ItemPointerData *seen);
+							  List *fresh, bool is_seen);
 
 /* apply.c */
 extern void history_apply(HistoryMerge *merge, HistoryTimeline *timeline);
@@ -386,6 +399,24 @@ extern void history_apply(HistoryMerge *merge, HistoryTimeline *timeline);
 extern HistoryJoin *history_read_source(HistoryMerge *merge,
 										const char *query);
 extern void history_merge_touched(HistoryJoin *join);
+
+/* repeat.c */
+extern bool history_may_repeat(const HistoryMerge *merge,
+							   const HistoryRecord *record, TimestampTz from,
+							   int *roles);
+extern bool history_repeats(HistoryMerge *merge, const HistoryRecord *record,
+							const HistoryRow *row);
+
+/* walk.c */
+extern HistoryWalk *history_begin_walk(HistoryMerge *merge,
+									   HistoryTable *table);
+extern bool history_walk_is_over(const HistoryWalk *walk);
+extern bool history_walk_has_image(HistoryWalk *walk, TupleTableSlot *slot);
+extern bool history_walk_image(HistoryWalk *walk, const HistoryRecord *record,
+							   TupleTableSlot *slot);
+extern bool history_walk_record(HistoryWalk *walk,
+								const HistoryRecord *record);
+extern void history_end_walk(HistoryWalk *walk);
 
 /* seen.c */
 extern HistorySeen *history_make_seen(Size memory);
@@ -403,6 +434,14 @@ extern HistoryEntry *history_next_unseen(HistoryTable *table, uint64 *place);
 extern const HistoryRow *history_fetch_entry(HistoryTable *table,
 											 const HistoryEntry *entry);
 extern const HistoryRow *history_fetched(const HistoryTable *table);
+extern bool history_is_wanted(const HistoryTable *table, TimestampTz from,
+							  TimestampTz to, bool is_deleted);
+extern bool history_begin_versions(HistoryTable *table);
+extern TupleTableSlot *history_next_version(HistoryTable *table);
+extern const HistoryRow *history_read_version(HistoryTable *table);
+extern void history_enter_version(HistoryTable *table);
+extern void history_mark_seen(HistoryTable *table, const ItemPointerData *tid);
+extern void history_fill_rest(HistoryTable *table);
 extern void history_free_table(HistoryTable *table);
 
 /* reject.c */

@@ -8,16 +8,11 @@
  * with: no statement runs for it and nothing is written.  What is left, the
  * touched keys, is sorted by key and merged one key at a time (facts.c).
  *
- * A complete extract is compared with all versions of its time at once
- * (table.c), and the versions that no record was found for are touched, too.
- * Other sources are, once they have more than a few records; the first ones
- * are looked up by the index, which for a small batch is all.
- *
- * A record repeats a version that has the same columns and sequence: every
- * version carries one record, so nothing new is said.  Without sequence_by
- * it is a record of the extract's own time; it adds nothing where it belongs
- * to a complete extract, which is remembered as one row, and where no type-1
- * column can have been overwritten after it.
+ * A complete extract is walked side by side with all versions (walk.c) or,
+ * where the two have not the same order, compared with those of its time at
+ * once (table.c), and the versions that no record was found for are touched,
+ * too.  Other sources are compared so once they have more than a few records;
+ * the first ones are looked up by the index, which for a small batch is all.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,20 +43,22 @@ struct HistoryJoin
 	HistoryMerge *merge;
 	Size		memory;
 	HistoryTable *table;		/* NULL: keys are looked up by index */
+	HistoryWalk *walk;			/* NULL: not yet, or no more */
 	int64		records;
 	int64		index_records;	/* up to so many */
 	Tuplesortstate *touched;
 	HistorySeen *seen;			/* the keys of a first merge, or NULL */
-	Tuplestorestate *early;		/* before it is known how many there are */
+	Tuplestorestate *early;		/* before it is known how many there are, or
+								 * all versions have been passed */
 	Tuplestorestate **aside;	/* of partitions to come */
 	TupleDesc	carrier;
 	TupleTableSlot *carrier_slot;
 	MemoryContext context;
 	MemoryContext record_context;
-	Datum	   *values;			/* of the record at hand */
-	bool	   *nulls;
-	bool		is_delete;
-	TimestampTz at;
+	HistoryRecord record;		/* the one at hand */
+	int		   *head;			/* the columns without which it is no record */
+	int			head_count;
+	int			head_places;	/* in the source's row, up to the last */
 };
 
 typedef struct JoinReceiver
@@ -130,82 +127,17 @@ record_time(HistoryJoin *join)
 	if (history->sequence_count == 0)
 		return join->merge->extract_at;
 	c = history->sequence_columns[0];
-	return history_time(&history->columns[c], join->values[c]);
+	return history_time(&history->columns[c], join->record.values[c]);
 }
 
 /* ---- a record against the version of its key ---- */
 
-static bool
-is_same_sequence(HistoryJoin *join, const HistoryRow *row)
+/* The record at hand as it is sorted or put aside. */
+static TupleTableSlot *
+carry_record(HistoryJoin *join, uint64 hash)
 {
-	History    *history = join->merge->history;
-
-	return history_same_columns(history, HISTORY_ROLE(HISTORY_SEQUENCE),
-								join->values, join->nulls, NULL,
-								row->values, row->nulls, NULL);
-}
-
-/* Does the source have a column of these? */
-static bool
-provides_any(const History *history, const Bitmapset *columns)
-{
-	for (int c = -1; (c = bms_next_member(columns, c)) >= 0;)
-		if (history->columns[c].source >= 0)
-			return true;
-	return false;
-}
-
-/*
- * Without sequence_by: is the record before this one, in its version, known
- * to have the version's columns?  Where a column was overwritten, or filled
- * in, only if it is the last extract's, and that lacked nothing.
- */
-static bool
-follows_its_like(HistoryJoin *join)
-{
-	HistoryMerge *merge = join->merge;
-	const HistoryExtract *last = merge->extract_count == 0 ? NULL :
-	&merge->extracts[merge->extract_count - 1];
-
-	if (!merge->has_drifted)
-		return !merge->history->has_overwritten || join->at > merge->newest;
-	return join->at > merge->newest && last && last->at == merge->newest &&
-		!provides_any(merge->history, last->missing);
-}
-
-/* Would a record with the version's columns say nothing new? */
-static bool
-may_repeat(HistoryJoin *join, const HistoryRow *row, int *roles)
-{
-	HistoryMerge *merge = join->merge;
-	History    *history = merge->history;
-
-	*roles = HISTORY_ROLE(HISTORY_TRACKED) |
-		HISTORY_ROLE(HISTORY_OVERWRITTEN) | HISTORY_ROLE(HISTORY_END);
-	if (join->is_delete || row->is_unsure)
-		return false;
-	if (history->sequence_count > 0)
-	{
-		*roles |= HISTORY_ROLE(HISTORY_FIXED);
-		return is_same_sequence(join, row) &&
-			!provides_any(history, merge->lacked);
-	}
-	if (merge->complete && row->from < join->at)
-		return follows_its_like(join);
-	*roles |= HISTORY_ROLE(HISTORY_FIXED);
-	return row->from == join->at && !history->has_overwritten &&
-		!merge->has_drifted;
-}
-
-static bool
-is_repeated(HistoryJoin *join, const HistoryRow *row)
-{
-	int			roles;
-
-	return may_repeat(join, row, &roles) &&
-		history_same_columns(join->merge->history, roles, join->values,
-							 join->nulls, join->merge->missing, row->values,
-							 row->nulls, NULL);
+	return fill_carrier(join, hash, join->record.is_delete ? KIND_DELETE :
+						KIND_RECORD, join->record.values, join->record.nulls);
 }
 
 /* Compares the record at hand with the versions in memory. */
@@ -215,9 +147,9 @@ probe(HistoryJoin *join, uint64 hash)
 	HistoryEntry *entry = NULL;
 
 	if (join->table)
-		entry = history_find_entry(join->table, hash, join->values);
-	if (entry &&
-		is_repeated(join, history_fetched(join->table)))
+		entry = history_find_entry(join->table, hash, join->record.values);
+	if (entry && history_repeats(join->merge, &join->record,
+								 history_fetched(join->table)))
 	{
 		entry->is_seen = true;
 		join->merge->counts.unchanged++;
@@ -225,17 +157,15 @@ probe(HistoryJoin *join, uint64 hash)
 	}
 	if (entry)
 		entry->is_touched = true;
-	tuplesort_puttupleslot(join->touched,
-						   fill_carrier(join, hash, join->is_delete ?
-										KIND_DELETE : KIND_RECORD,
-										join->values, join->nulls));
+	tuplesort_puttupleslot(join->touched, carry_record(join, hash));
 }
 
 /* Sends the record at hand to the partition of its key. */
 static void
 route_record(HistoryJoin *join)
 {
-	uint64		hash = history_key_hash(join->merge->history, join->values);
+	uint64		hash = history_key_hash(join->merge->history,
+										join->record.values);
 	int			partition = join->table ?
 	history_partition(join->table, hash) : 0;
 
@@ -243,9 +173,7 @@ route_record(HistoryJoin *join)
 		probe(join, hash);
 	else
 		tuplestore_puttupleslot(join->aside[partition],
-								fill_carrier(join, hash, join->is_delete ?
-											 KIND_DELETE : KIND_RECORD,
-											 join->values, join->nulls));
+								carry_record(join, hash));
 }
 
 /* Gives every record that was put aside to a function, and forgets them. */
@@ -253,6 +181,7 @@ static void
 take_back(HistoryJoin *join, Tuplestorestate *aside,
 		  void (*take) (HistoryJoin *))
 {
+	HistoryRecord *record = &join->record;
 	int			count = join->merge->history->column_count;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(join->carrier,
 													&TTSOpsMinimalTuple);
@@ -263,13 +192,13 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
-		memcpy(join->values, slot->tts_values + CARRIER_COLUMNS,
+		memcpy(record->values, slot->tts_values + CARRIER_COLUMNS,
 			   sizeof(Datum) * count);
-		memcpy(join->nulls, slot->tts_isnull + CARRIER_COLUMNS,
+		memcpy(record->nulls, slot->tts_isnull + CARRIER_COLUMNS,
 			   sizeof(bool) * count);
-		join->is_delete =
+		record->is_delete =
 			DatumGetChar(slot->tts_values[CARRIER_KIND]) == KIND_DELETE;
-		join->at = record_time(join);
+		record->at = record_time(join);
 		take(join);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(join->record_context);
@@ -278,26 +207,46 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/*
- * Begins to compare with all versions at once, with the records that came
- * before it was clear that there are many.
- */
+/* All versions are known: looks for what was put aside until now. */
 static void
-begin_table(HistoryJoin *join)
+settle_table(HistoryJoin *join)
 {
 	MemoryContext old = MemoryContextSwitchTo(join->context);
 	Tuplestorestate *early = join->early;
-	int			partitions;
+	int			partitions = history_table_partitions(join->table);
 
-	join->table = history_make_table(join->merge, join->memory / 2);
-	history_fill_table(join->table, 0);
-	partitions = history_table_partitions(join->table);
 	join->aside = palloc0(sizeof(Tuplestorestate *) * partitions);
 	for (int i = 1; i < partitions; i++)
 		join->aside[i] = tuplestore_begin_heap(false, false, 64);
 	join->early = NULL;
-	if (early)
-		take_back(join, early, route_record);
+	take_back(join, early, route_record);
+	MemoryContextSwitchTo(old);
+}
+
+/* Begins to compare with all versions, side by side or in memory. */
+static void
+begin_table(HistoryJoin *join)
+{
+	MemoryContext old = MemoryContextSwitchTo(join->context);
+
+	join->table = history_make_table(join->merge, join->memory / 2);
+	join->walk = history_begin_walk(join->merge, join->table);
+	if (join->walk == NULL)
+	{
+		history_fill_table(join->table, 0);
+		settle_table(join);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+end_walk(HistoryJoin *join)
+{
+	MemoryContext old = MemoryContextSwitchTo(join->context);
+
+	history_end_walk(join->walk);
+	join->walk = NULL;
+	settle_table(join);
 	MemoryContextSwitchTo(old);
 }
 
@@ -311,15 +260,15 @@ find_time(HistoryJoin *join)
 	int			c = history->end_column;
 
 	if (history->sequence_count > 0 &&
-		join->nulls[history->sequence_columns[0]])
+		join->record.nulls[history->sequence_columns[0]])
 		return "the time is null";
-	join->at = record_time(join);
-	if (TIMESTAMP_NOT_FINITE(join->at))
+	join->record.at = record_time(join);
+	if (TIMESTAMP_NOT_FINITE(join->record.at))
 		return "the time is not finite";
-	if (join->at > join->merge->now + HISTORY_FAR_FUTURE)
+	if (join->record.at > join->merge->now + HISTORY_FAR_FUTURE)
 		return "the time is more than 100 years ahead";
-	if (c >= 0 && !join->nulls[c] &&
-		history_time(&history->columns[c], join->values[c]) <= join->at)
+	if (c >= 0 && !join->record.nulls[c] &&
+		history_time(&history->columns[c], join->record.values[c]) <= join->record.at)
 		return "the version would end before it begins";
 	return NULL;
 }
@@ -333,7 +282,7 @@ find_fault(HistoryJoin *join, bool is_refused)
 	if (is_refused)
 		return "a column that the history does not take has a value";
 	for (int i = 0; i < history->key_count; i++)
-		if (join->nulls[history->key_columns[i]])
+		if (join->record.nulls[history->key_columns[i]])
 			return "the key is null";
 	return find_time(join);
 }
@@ -358,52 +307,130 @@ check_extract(HistoryJoin *join, const char *fault)
 						 "complete.")));
 	if (!merge->has_extract_at)
 	{
-		if (join->records > 0 && merge->extract_at != join->at)
+		if (join->records > 0 && merge->extract_at != join->record.at)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the rows of the extract for \"%s\" differ in "
 							"time", merge->history->name),
 					 errhint("Say in extract_at when the extract was "
 							 "made.")));
-		merge->extract_at = join->at;
+		merge->extract_at = join->record.at;
 	}
-	if (join->at > merge->extract_at && merge->history->end_column < 0)
+	if (join->record.at > merge->extract_at && merge->history->end_column < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a record of the extract for \"%s\" is newer than "
 						"the extract", merge->history->name),
 				 errdetail("It is of %s, the extract of %s.",
-						   pstrdup(timestamptz_to_str(join->at)),
+						   pstrdup(timestamptz_to_str(join->record.at)),
 						   pstrdup(timestamptz_to_str(merge->extract_at))),
 				 errhint("extract_at is the time at which the extract was "
 						 "finished.")));
 }
 
+/* Reads columns of the source's row, these or all, as the record at hand. */
+static void
+read_columns(HistoryJoin *join, TupleTableSlot *slot, const int *columns,
+			 int count)
+{
+	History    *history = join->merge->history;
+	HistoryRecord *record = &join->record;
+
+	for (int i = 0; i < count; i++)
+	{
+		int			c = columns ? columns[i] : i;
+		int			source = history->columns[c].source;
+
+		record->nulls[c] = source < 0 || slot->tts_isnull[source];
+		record->values[c] = source < 0 ? (Datum) 0 : slot->tts_values[source];
+	}
+}
+
+/* Reads the whole row; true where the contract refuses it. */
+static bool
+read_row(HistoryJoin *join, TupleTableSlot *slot)
+{
+	HistorySource *source = join->merge->source;
+	int			delete_place = source->delete_place;
+	int			refused_place = source->refused_place;
+
+	slot_getallattrs(slot);
+	read_columns(join, slot, NULL, join->merge->history->column_count);
+	join->record.is_delete = delete_place >= 0 &&
+		!slot->tts_isnull[delete_place] &&
+		DatumGetBool(slot->tts_values[delete_place]);
+	return refused_place >= 0 &&
+		DatumGetBool(slot->tts_values[refused_place]);
+}
+
 /*
- * Compares the record at hand with the versions in memory.  The first
- * records wait until it is clear that there are many; those of a first merge,
- * to the end.
+ * Walks on with the record at hand; or compares it with the versions in
+ * memory.  The first records wait until it is clear that there are many;
+ * those of a first merge, to the end.
  */
 static void
 take_record(HistoryJoin *join)
 {
 	join->records++;
-	if (join->table)
-	{
+	if (join->walk && history_walk_record(join->walk, &join->record))
+		join->merge->counts.unchanged++;
+	else if (join->table && join->walk == NULL)
 		route_record(join);
+	else
+	{
+		if (join->seen)
+			history_note_seen(join->seen,
+							  history_key_hash(join->merge->history,
+											   join->record.values));
+		tuplestore_puttupleslot(join->early, carry_record(join, 0));
+		if (join->seen == NULL && join->table == NULL &&
+			join->records > join->index_records)
+			begin_table(join);
+	}
+}
+
+/* Is the row, as it is stored, one that repeats the version at hand? */
+static bool
+take_image(HistoryJoin *join, TupleTableSlot *slot)
+{
+	if (join->walk == NULL || !history_walk_has_image(join->walk, slot))
+		return false;
+	slot_getsomeattrs(slot, join->head_places);
+	read_columns(join, slot, join->head, join->head_count);
+	join->record.is_delete = false;
+	if (find_fault(join, false))
+		return false;
+	check_extract(join, NULL);
+	if (!history_walk_image(join->walk, &join->record, slot))
+		return false;
+	join->records++;
+	join->merge->counts.unchanged++;
+	return true;
+}
+
+/* Takes a row of the source, in the record's context. */
+static void
+take_row(HistoryJoin *join, TupleTableSlot *slot)
+{
+	bool		complete = join->merge->complete;
+	const char *fault;
+
+	if (join->walk && history_walk_is_over(join->walk))
+		end_walk(join);
+	if (take_image(join, slot))
+		return;
+	fault = find_fault(join, read_row(join, slot));
+	if (complete)
+		check_extract(join, fault);
+	if (fault)
+	{
+		history_reject(join->merge, join->record.values, join->record.nulls,
+					   fault);
 		return;
 	}
-	if (join->seen)
-		history_note_seen(join->seen,
-						  history_key_hash(join->merge->history,
-										   join->values));
-	tuplestore_puttupleslot(join->early,
-							fill_carrier(join, 0, join->is_delete ?
-										 KIND_DELETE : KIND_RECORD,
-										 join->values, join->nulls));
-	if (join->seen == NULL &&
-		(join->merge->complete || join->records > join->index_records))
+	if (complete && join->table == NULL && join->seen == NULL)
 		begin_table(join);
+	take_record(join);
 }
 
 /* Called by the executor for each row of the source. */
@@ -411,30 +438,11 @@ static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	HistoryJoin *join = ((JoinReceiver *) self)->join;
-	History    *history = join->merge->history;
-	int			last = slot->tts_tupleDescriptor->natts - 1;
 	MemoryContext old;
-	const char *fault;
 
 	CHECK_FOR_INTERRUPTS();
-	slot_getallattrs(slot);
 	old = MemoryContextSwitchTo(join->record_context);
-	for (int i = 0; i < history->column_count; i++)
-	{
-		int			source = history->columns[i].source;
-
-		join->nulls[i] = source < 0 || slot->tts_isnull[source];
-		join->values[i] = source < 0 ? (Datum) 0 : slot->tts_values[source];
-	}
-	join->is_delete = !slot->tts_isnull[last - 1] &&
-		DatumGetBool(slot->tts_values[last - 1]);
-	fault = find_fault(join, DatumGetBool(slot->tts_values[last]));
-	if (join->merge->complete)
-		check_extract(join, fault);
-	if (fault)
-		history_reject(join->merge, join->values, join->nulls, fault);
-	else
-		take_record(join);
+	take_row(join, slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(join->record_context);
 	return true;
@@ -471,6 +479,24 @@ run_query(HistoryJoin *join, const char *query)
 			 SPI_result_code_string(code));
 }
 
+/* The key and the times, which decide whether a row is a record at all. */
+static void
+find_head(HistoryJoin *join)
+{
+	History    *history = join->merge->history;
+
+	join->head = palloc(sizeof(int) * (history->key_count + 2));
+	for (int i = 0; i < history->key_count; i++)
+		join->head[join->head_count++] = history->key_columns[i];
+	if (history->sequence_count > 0)
+		join->head[join->head_count++] = history->sequence_columns[0];
+	if (history->end_column >= 0)
+		join->head[join->head_count++] = history->end_column;
+	for (int i = 0; i < join->head_count; i++)
+		join->head_places = Max(join->head_places,
+								history->columns[join->head[i]].source + 1);
+}
+
 static HistoryJoin *
 make_join(HistoryMerge *merge)
 {
@@ -489,8 +515,9 @@ make_join(HistoryMerge *merge)
 	join->carrier = carrier_desc(history);
 	join->carrier_slot = MakeSingleTupleTableSlot(join->carrier,
 												  &TTSOpsVirtual);
-	join->values = palloc(sizeof(Datum) * history->column_count);
-	join->nulls = palloc(sizeof(bool) * history->column_count);
+	join->record.values = palloc(sizeof(Datum) * history->column_count);
+	join->record.nulls = palloc(sizeof(bool) * history->column_count);
+	find_head(join);
 	if (merge->is_empty)
 		join->seen = history_make_seen(join->memory / 2);
 	join->early = tuplestore_begin_heap(false, false,
@@ -519,6 +546,8 @@ history_read_source(HistoryMerge *merge, const char *query)
 						 "extract was made.")));
 	if (merge->complete && join->table == NULL && !merge->is_empty)
 		begin_table(join);
+	if (join->walk)
+		end_walk(join);
 	if (join->early && join->seen == NULL)
 	{
 		take_back(join, join->early, route_record);
@@ -544,10 +573,10 @@ touch_absent(HistoryJoin *join)
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < history->column_count; i++)
-			join->values[i] = nulls[i] ? (Datum) 0 : row->values[i];
+			join->record.values[i] = nulls[i] ? (Datum) 0 : row->values[i];
 		tuplesort_puttupleslot(join->touched,
 							   fill_carrier(join, entry->hash, KIND_ABSENT,
-											join->values, nulls));
+											join->record.values, nulls));
 	}
 }
 
@@ -588,21 +617,19 @@ make_fact(HistoryJoin *join, TupleTableSlot *slot, char *kind)
 					  *kind);
 }
 
-/* The version of the key that a record of the extract repeated, or NULL. */
-static const ItemPointerData *
-seen_version(HistoryJoin *join, uint64 hash, const Datum *key)
+/*
+ * Did a record of the extract repeat the key's version, if it has one?  A
+ * version that was found to be repeated on the walk is not in the table.
+ */
+static bool
+is_version_seen(HistoryJoin *join, uint64 hash, const Datum *key)
 {
 	HistoryEntry *entry;
-	ItemPointer seen;
 
 	if (join->table == NULL || !join->merge->complete)
-		return NULL;
+		return false;
 	entry = history_find_entry(join->table, hash, key);
-	if (entry == NULL || !entry->is_seen)
-		return NULL;
-	seen = palloc(sizeof(ItemPointerData));
-	ItemPointerSet(seen, entry->block, entry->offset);
-	return seen;
+	return entry == NULL || entry->is_seen;
 }
 
 /* Merges the keys of one hash, which are rarely more than one. */
@@ -632,7 +659,7 @@ merge_group(HistoryJoin *join, uint64 hash, List *facts, List *kinds)
 				fresh = lappend(fresh, fact);
 		}
 		history_merge_key(join->merge, first->values, fresh,
-						  seen_version(join, hash, first->values));
+						  is_version_seen(join, hash, first->values));
 		facts = others;
 		kinds = other_kinds;
 	}
@@ -683,7 +710,7 @@ merge_sorted(HistoryJoin *join)
 static void
 merge_first(HistoryJoin *join)
 {
-	uint64		hash = history_key_hash(join->merge->history, join->values);
+	uint64		hash = history_key_hash(join->merge->history, join->record.values);
 	MemoryContext old;
 	HistoryFact *fact;
 
@@ -694,9 +721,9 @@ merge_first(HistoryJoin *join)
 	}
 	MemoryContextReset(join->merge->key_context);
 	old = MemoryContextSwitchTo(join->merge->key_context);
-	fact = fresh_fact(join, join->values, join->nulls,
-					  join->is_delete ? KIND_DELETE : KIND_RECORD);
-	history_merge_key(join->merge, join->values, list_make1(fact), NULL);
+	fact = fresh_fact(join, join->record.values, join->record.nulls,
+					  join->record.is_delete ? KIND_DELETE : KIND_RECORD);
+	history_merge_key(join->merge, join->record.values, list_make1(fact), false);
 	MemoryContextSwitchTo(old);
 }
 
@@ -704,7 +731,7 @@ merge_first(HistoryJoin *join)
 static void
 probe_again(HistoryJoin *join)
 {
-	probe(join, history_key_hash(join->merge->history, join->values));
+	probe(join, history_key_hash(join->merge->history, join->record.values));
 }
 
 /* Writes what the touched keys have become; runs as the owner. */

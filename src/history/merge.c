@@ -259,6 +259,7 @@ run_merge(HistoryMerge *merge, HistorySource *source)
 	HistoryJoin *join;
 	char	   *query;
 
+	merge->source = source;
 	history_check_condition(merge->history, source);
 	core_become_owner(&caller);
 	prepare(merge, source);

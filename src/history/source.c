@@ -245,7 +245,7 @@ history_check_condition(History *history, const HistorySource *source)
 	}
 }
 
-/* Values of the source that the contract refuses. */
+/* Values of the source that the contract refuses, or NULL: none. */
 static char *
 refused_values(const HistorySource *source)
 {
@@ -257,19 +257,22 @@ refused_values(const HistorySource *source)
 			appendStringInfo(&list, "%ss.%s IS NOT NULL",
 							 list.len ? " OR " : "",
 							 quote_identifier(source->columns[i].name));
-	return list.len ? list.data : pstrdup("false");
+	return list.len ? list.data : NULL;
 }
 
 /*
  * The query whose rows are merged: the columns of the history that the
- * source has, in the history's order and of its types, then whether the
- * record is a delete, and whether the contract refuses it.
+ * source has, in the history's order and of its types, then, where that can
+ * be, whether the record is a delete, and whether the contract refuses it.
+ * Where it cannot, the rows of a plain table need no projection and come as
+ * they are stored (walk.c).
  */
 char *
-history_source_query(const History *history, const HistorySource *source)
+history_source_query(const History *history, HistorySource *source)
 {
 	StringInfoData query;
 	int			count = 0;
+	char	   *refused;
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "SELECT ");
@@ -284,19 +287,26 @@ history_source_query(const History *history, const HistorySource *source)
 
 			if (from->ignored || strcmp(from->name, column->name) != 0)
 				continue;
-			appendStringInfo(&query, "s.%s", column->quoted);
+			appendStringInfo(&query, "%ss.%s", count ? ", " : "",
+							 column->quoted);
 			if (from->type_oid != column->type_oid ||
 				(from->typmod != column->typmod && column->typmod >= 0))
 				appendStringInfo(&query, "::%s", column->type);
-			appendStringInfoString(&query, ", ");
 			column->source = count++;
 		}
 	}
+	source->delete_place = source->refused_place = -1;
 	if (history->delete_when)
-		appendStringInfo(&query, "(%s\n), ", history->delete_when);
-	else
-		appendStringInfoString(&query, "false, ");
-	appendStringInfo(&query, "(%s) FROM %s AS s", refused_values(source),
-					 source->from);
+	{
+		appendStringInfo(&query, ", (%s\n)", history->delete_when);
+		source->delete_place = count++;
+	}
+	refused = refused_values(source);
+	if (refused)
+	{
+		appendStringInfo(&query, ", (%s)", refused);
+		source->refused_place = count++;
+	}
+	appendStringInfo(&query, " FROM %s AS s", source->from);
 	return query.data;
 }

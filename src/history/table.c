@@ -10,6 +10,10 @@
  * versions are taken in partitions by the hash of the key, each with a pass
  * of its own.
  *
+ * A complete extract may be compared with the versions while they are read
+ * (walk.c); the table then takes only those that are passed, and a bit for
+ * each says that a record repeats it, so that a later pass leaves it out.
+ *
  * The versions are those valid at the time of the extract, or else the open
  * ones.  The lock on the target keeps everybody from changing them, and a
  * pin on their page keeps them from being moved.
@@ -56,6 +60,10 @@ struct HistoryTable
 	TableLeaf  *leaves;
 	int			leaf_count;
 	AttrNumber	last_place;		/* of the columns that filling needs */
+	TableScanDesc scan;			/* of the versions being walked, or NULL */
+	HistoryRow	version;		/* the one at hand there */
+	uint8	   *seen;			/* a bit for each place of each page, or NULL */
+	bool		may_walk;
 	HistoryRow	row;
 	Datum	   *values;			/* of the whole row */
 	bool	   *nulls;
@@ -127,34 +135,26 @@ allocate(HistoryTable *table, uint64 slots)
 	table->count = 0;
 }
 
-/* An empty table that will take so much memory at most. */
-HistoryTable *
-history_make_table(HistoryMerge *merge, Size memory)
+static Size
+seen_size(const HistoryTable *table)
 {
-	HistoryTable *table = palloc0(sizeof(HistoryTable));
-	History    *history = merge->history;
-	int			places = RelationGetDescr(history->relation)->natts;
-	uint64		slots = 1024;
+	return (Size) table->leaves[0].pages * MaxHeapTuplesPerPage / BITS_PER_BYTE +
+		1;
+}
 
-	table->merge = merge;
-	table->context = AllocSetContextCreate(CurrentMemoryContext,
-										   "versions of a history",
-										   ALLOCSET_DEFAULT_SIZES);
-	table->partitions = 1;
-	table->partition = -1;
-	table->limit = 1024;
-	while (table->limit * 2 * sizeof(HistoryEntry) <= memory)
-		table->limit *= 2;
-	open_leaves(table);
-	while (slots * 0.7 < estimate_versions(table) && slots < table->limit)
-		slots *= 2;
-	allocate(table, slots);
+static void
+prepare_row(const History *history, HistoryRow *row)
+{
+	row->values = palloc(sizeof(Datum) * history->column_count);
+	row->nulls = palloc(sizeof(bool) * history->column_count);
+}
 
-	table->values = palloc(sizeof(Datum) * places);
-	table->nulls = palloc(sizeof(bool) * places);
-	table->row.values = palloc(sizeof(Datum) * history->column_count);
-	table->row.nulls = palloc(sizeof(bool) * history->column_count);
-	table->natts = places;
+/* Where columns are, and since when there are so many. */
+static void
+note_columns(HistoryTable *table)
+{
+	History    *history = table->merge->history;
+
 	table->newest_column = DT_NOBEGIN;
 	table->last_place = Max(history->places.valid_to,
 							history->places.is_deleted);
@@ -166,6 +166,40 @@ history_make_table(HistoryMerge *merge, Size memory)
 			table->last_place = Max(table->last_place,
 									history->columns[i].target);
 	}
+}
+
+/* An empty table that will take so much memory at most. */
+HistoryTable *
+history_make_table(HistoryMerge *merge, Size memory)
+{
+	HistoryTable *table = palloc0(sizeof(HistoryTable));
+	History    *history = merge->history;
+	uint64		slots = 1024;
+
+	table->merge = merge;
+	table->context = AllocSetContextCreate(CurrentMemoryContext,
+										   "versions of a history",
+										   ALLOCSET_DEFAULT_SIZES);
+	table->partitions = 1;
+	table->partition = -1;
+	table->limit = 1024;
+	open_leaves(table);
+	table->may_walk = merge->complete && table->leaf_count == 1 &&
+		table->leaves[0].is_heap && seen_size(table) <= memory / 2;
+	if (table->may_walk)
+		memory -= seen_size(table);
+	while (table->limit * 2 * sizeof(HistoryEntry) <= memory)
+		table->limit *= 2;
+	while (!table->may_walk && slots * 0.7 < estimate_versions(table) && slots < table->limit)
+		slots *= 2;
+	allocate(table, slots);
+
+	table->natts = RelationGetDescr(history->relation)->natts;
+	table->values = palloc(sizeof(Datum) * table->natts);
+	table->nulls = palloc(sizeof(bool) * table->natts);
+	prepare_row(history, &table->row);
+	prepare_row(history, &table->version);
+	note_columns(table);
 	return table;
 }
 
@@ -231,19 +265,60 @@ grow(HistoryTable *table)
 }
 
 /* Is this one of the versions to compare with? */
+bool
+history_is_wanted(const HistoryTable *table, TimestampTz from, TimestampTz to,
+				  bool is_deleted)
+{
+	const HistoryMerge *merge = table->merge;
+
+	if (is_deleted)
+		return false;
+	if (!merge->complete)
+		return to == DT_NOEND;
+	return from <= merge->extract_at && merge->extract_at < to;
+}
+
+/* Is the version in the slot wanted?  Its columns are there up to its end. */
 static inline bool
 is_wanted(HistoryTable *table, TupleTableSlot *slot)
 {
 	const HistoryPlaces *places = &table->merge->history->places;
-	TimestampTz to = DatumGetTimestampTz(slot->tts_values[places->valid_to - 1]);
+	const Datum *values = slot->tts_values;
 
-	if (DatumGetBool(slot->tts_values[places->is_deleted - 1]))
-		return false;
-	if (!table->merge->complete)
-		return to == DT_NOEND;
-	return table->merge->extract_at < to &&
-		DatumGetTimestampTz(slot->tts_values[places->valid_from - 1]) <=
-		table->merge->extract_at;
+	slot_getsomeattrs(slot, table->last_place);
+	return history_is_wanted(table,
+							 DatumGetTimestampTz(values[places->valid_from - 1]),
+							 DatumGetTimestampTz(values[places->valid_to - 1]),
+							 DatumGetBool(values[places->is_deleted - 1]));
+}
+
+/* The bit of a version, as a byte and a mask. */
+static inline uint8 *
+seen_bit(const HistoryTable *table, const ItemPointerData *tid, uint8 *mask)
+{
+	uint64		bit = (uint64) ItemPointerGetBlockNumber(tid) *
+	MaxHeapTuplesPerPage + ItemPointerGetOffsetNumber(tid) - 1;
+
+	*mask = 1 << (bit % BITS_PER_BYTE);
+	return &table->seen[bit / BITS_PER_BYTE];
+}
+
+/* Notes of a version being walked that a record repeats it. */
+void
+history_mark_seen(HistoryTable *table, const ItemPointerData *tid)
+{
+	uint8		mask;
+	uint8	   *byte = seen_bit(table, tid, &mask);
+
+	*byte |= mask;
+}
+
+static inline bool
+was_seen(const HistoryTable *table, const ItemPointerData *tid)
+{
+	uint8		mask;
+
+	return table->seen && (*seen_bit(table, tid, &mask) & mask) != 0;
 }
 
 /* Notes where the page of the row at hand is. */
@@ -257,60 +332,126 @@ note_buffer(TableLeaf *leaf)
 			((BufferHeapTupleTableSlot *) leaf->slot)->buffer;
 }
 
+/* Takes a version whose key is in the slot, if it is of the partition. */
 static void
-fill_from_leaf(HistoryTable *table, int leaf, Datum *key)
+enter(HistoryTable *table, int leaf, Datum *key)
 {
 	History    *history = table->merge->history;
-	Relation	relation = table->leaves[leaf].relation;
 	TupleTableSlot *slot = table->leaves[leaf].slot;
-	TableScanDesc scan = table_beginscan(relation, table->merge->snapshot, 0,
-										 NULL);
+	HistoryEntry *entry;
+	uint64		hash;
+
+	for (int i = 0; i < history->key_count; i++)
+	{
+		int			c = history->key_columns[i];
+
+		key[c] = slot->tts_values[history->columns[c].target - 1];
+	}
+	hash = history_key_hash(history, key);
+	if (history_partition(table, hash) != table->partition)
+		return;
+	note_buffer(&table->leaves[leaf]);
+	entry = free_entry(table, hash);
+	entry->hash = hash;
+	entry->block = ItemPointerGetBlockNumber(&slot->tts_tid);
+	entry->offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
+	entry->leaf = leaf;
+	if (++table->count > table->mask / 4 * 3)
+		grow(table);
+}
+
+/* Takes the versions that a scan still finds. */
+static void
+fill_from_scan(HistoryTable *table, int leaf, TableScanDesc scan)
+{
+	TupleTableSlot *slot = table->leaves[leaf].slot;
+	Datum	   *key = palloc0(sizeof(Datum) *
+							  table->merge->history->column_count);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		HistoryEntry *entry;
-		uint64		hash;
-
 		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, table->last_place);
-		if (!is_wanted(table, slot))
-			continue;
-		for (int i = 0; i < history->key_count; i++)
-		{
-			int			c = history->key_columns[i];
-
-			key[c] = slot->tts_values[history->columns[c].target - 1];
-		}
-		hash = history_key_hash(history, key);
-		if (history_partition(table, hash) != table->partition)
-			continue;
-		note_buffer(&table->leaves[leaf]);
-		entry = free_entry(table, hash);
-		entry->hash = hash;
-		entry->block = ItemPointerGetBlockNumber(&slot->tts_tid);
-		entry->offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
-		entry->leaf = leaf;
-		if (++table->count > table->mask / 4 * 3)
-			grow(table);
+		if (is_wanted(table, slot) && !was_seen(table, &slot->tts_tid))
+			enter(table, leaf, key);
 	}
 	table_endscan(scan);
 	ExecClearTuple(slot);
+	pfree(key);
+}
+
+/* A scan of all versions, always in the same order. */
+static TableScanDesc
+begin_scan(HistoryTable *table, int leaf)
+{
+	return table_beginscan_strat(table->leaves[leaf].relation,
+								 table->merge->snapshot, 0, NULL, true,
+								 false);
 }
 
 /* Reads the versions of a partition; the first decides how many there are. */
 void
 history_fill_table(HistoryTable *table, int partition)
 {
-	Datum	   *key = palloc0(sizeof(Datum) *
-							  table->merge->history->column_count);
-
 	table->partition = partition;
 	memset(table->entries, 0, sizeof(HistoryEntry) * (table->mask + 1));
 	table->count = 0;
 	for (int i = 0; i < table->leaf_count; i++)
-		fill_from_leaf(table, i, key);
+		fill_from_scan(table, i, begin_scan(table, i));
+}
+
+/* ---- the versions one after the other, for walk.c ---- */
+
+/* Begins with an empty table of the first partition, if that can be. */
+bool
+history_begin_versions(HistoryTable *table)
+{
+	if (!table->may_walk)
+		return false;
+	table->partition = 0;
+	table->seen = MemoryContextAllocExtended(table->context, seen_size(table),
+											 MCXT_ALLOC_HUGE |
+											 MCXT_ALLOC_ZERO);
+	table->scan = begin_scan(table, 0);
+	return true;
+}
+
+/* The next version, wanted or not; NULL: there are no more. */
+TupleTableSlot *
+history_next_version(HistoryTable *table)
+{
+	TupleTableSlot *slot = table->leaves[0].slot;
+
+	CHECK_FOR_INTERRUPTS();
+	if (table->scan == NULL)
+		return NULL;
+	if (table_scan_getnextslot(table->scan, ForwardScanDirection, slot))
+		return slot;
+	table_endscan(table->scan);
+	table->scan = NULL;
+	return NULL;
+}
+
+/* Takes the version at hand, which was read. */
+void
+history_enter_version(HistoryTable *table)
+{
+	Datum	   *key = palloc0(sizeof(Datum) *
+							  table->merge->history->column_count);
+
+	enter(table, 0, key);
 	pfree(key);
 }
+
+/* Takes all versions after the one at hand. */
+void
+history_fill_rest(HistoryTable *table)
+{
+	if (table->scan)
+		fill_from_scan(table, 0, table->scan);
+	table->scan = NULL;
+}
+
+/* ---- the columns of a version ---- */
 
 /*
  * Pins a page.  It mostly is where it was when it was scanned, which spares
@@ -388,33 +529,57 @@ is_unsure(const History *history, const HistoryRow *row,
 	return false;
 }
 
-/* The columns of a version, where they lie. */
-const HistoryRow *
-history_fetch_entry(HistoryTable *table, const HistoryEntry *entry)
+/* Picks the history's columns out of a whole row. */
+static void
+fill_row(const HistoryTable *table, HistoryRow *row, const Datum *values,
+		 const bool *nulls, int written)
 {
 	History    *history = table->merge->history;
-	TableLeaf  *leaf = &table->leaves[entry->leaf];
-	HistoryRow *row = &table->row;
 	TimestampTz recorded_at;
-	int			written;
 
-	ItemPointerSet(&row->tid, entry->block, entry->offset);
-	written = leaf->is_heap ? read_heap_row(table, leaf, &row->tid) :
-		read_other_row(table, leaf, &row->tid);
-	row->from = DatumGetTimestampTz(table->values[history->places.valid_from - 1]);
+	row->from = DatumGetTimestampTz(values[history->places.valid_from - 1]);
 	recorded_at =
-		DatumGetTimestampTz(table->values[history->places.recorded_at - 1]);
+		DatumGetTimestampTz(values[history->places.recorded_at - 1]);
 	for (int i = 0; i < history->column_count; i++)
 	{
 		int			place = history->columns[i].target - 1;
 
-		row->values[i] = table->values[place];
-		row->nulls[i] = table->nulls[place];
+		row->values[i] = values[place];
+		row->nulls[i] = nulls[place];
 	}
 	row->is_unsure = (recorded_at < table->newest_column ||
 					  written < table->natts) &&
 		is_unsure(history, row, recorded_at, written);
-	return row;
+}
+
+/* The columns of the version at hand, or NULL: it is not a wanted one. */
+const HistoryRow *
+history_read_version(HistoryTable *table)
+{
+	TupleTableSlot *slot = table->leaves[0].slot;
+	HeapTuple	tuple = ((HeapTupleTableSlot *) slot)->tuple;
+
+	if (!is_wanted(table, slot))
+		return NULL;
+	slot_getallattrs(slot);
+	table->version.tid = slot->tts_tid;
+	fill_row(table, &table->version, slot->tts_values, slot->tts_isnull,
+			 HeapTupleHeaderGetNatts(tuple->t_data));
+	return &table->version;
+}
+
+/* The columns of a version, where they lie. */
+const HistoryRow *
+history_fetch_entry(HistoryTable *table, const HistoryEntry *entry)
+{
+	TableLeaf  *leaf = &table->leaves[entry->leaf];
+	int			written;
+
+	ItemPointerSet(&table->row.tid, entry->block, entry->offset);
+	written = leaf->is_heap ? read_heap_row(table, leaf, &table->row.tid) :
+		read_other_row(table, leaf, &table->row.tid);
+	fill_row(table, &table->row, table->values, table->nulls, written);
+	return &table->row;
 }
 
 /* The row that was fetched last. */

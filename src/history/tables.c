@@ -214,7 +214,10 @@ target_columns(const History *history, const char *alias, bool with_times)
 /*
  * Makes or remakes the as-of function and the view over the open versions.
  * The function is one plain SELECT without SET, so that it is inlined and
- * the table's indexes serve it.
+ * the table's indexes serve it.  All conditions stand over the UNION ALL, for
+ * the planner makes a plain scan only of a branch that has none of its own.
+ * What is missing from the table now is in the other branch, which folds away
+ * where known_at is NULL.
  */
 void
 history_make_readers(const History *history)
@@ -227,16 +230,16 @@ history_make_readers(const History *history)
 						  " known_at timestamptz DEFAULT NULL)"
 						  " RETURNS SETOF %s LANGUAGE sql STABLE"
 						  " PARALLEL SAFE BEGIN ATOMIC"
-						  " SELECT %s FROM %s AS h"
-						  " WHERE h.valid_from <= $1 AND $1 < h.valid_to"
-						  " AND NOT h.is_deleted"
-						  " AND ($2 IS NULL OR h.recorded_at <= $2)"
-						  " UNION ALL SELECT %s FROM %s AS s"
-						  " WHERE s.recorded_at <= $2"
-						  " AND $2 < s.superseded_at"
-						  " AND s.valid_from <= $1 AND $1 < s.valid_to"
-						  " AND NOT s.is_deleted; END",
+						  " SELECT %s FROM (SELECT %s, NULL::timestamptz AS"
+						  " superseded_at, false AS missing FROM %s AS h"
+						  " UNION ALL SELECT %s, s.superseded_at, true"
+						  " FROM %s AS s) AS v"
+						  " WHERE v.valid_from <= $1 AND $1 < v.valid_to"
+						  " AND NOT v.is_deleted"
+						  " AND ($2 IS NULL OR v.recorded_at <= $2)"
+						  " AND (NOT v.missing OR $2 < v.superseded_at); END",
 						  as_of, history->target,
+						  target_columns(history, "v", true),
 						  target_columns(history, "h", true),
 						  history->target,
 						  target_columns(history, "s", true),
