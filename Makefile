@@ -17,11 +17,13 @@ MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c image.c \
 VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c \
 	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c) \
 	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))
-VISAGE_NET_C = $(wildcard src/net/*.c src/ingest/*.c)
+POSTGRES_C = $(wildcard src/net/libpq*.c)
+VISAGE_NET_C = $(filter-out $(POSTGRES_C),$(wildcard src/net/*.c src/ingest/*.c))
 
 MODULE_big = visage
 OBJS = $(VISAGE_C:.c=.o)
 NET_OBJS = $(VISAGE_NET_C:.c=.o) $(CORE_C:.c=.o)
+POSTGRES_OBJS = $(POSTGRES_C:.c=.o) $(CORE_C:.c=.o)
 MODELS_OBJS = $(MODELS_ONLY_C:.c=.o) $(MODELS_SHARED_C:.c=.o) $(CORE_C:.c=.o)
 # Libraries of visage_models.so, and flags to compile importers.
 MODELS_LIBS = -lxml2
@@ -47,6 +49,7 @@ PG_CFLAGS = -std=gnu11 -Wall -Wextra \
 	-Wno-unused-parameter -Wno-sign-compare -ffp-contract=off $(WERROR)
 SHLIB_LINK = -lm -Wl,--version-script=src/exports.map
 EXTRA_CLEAN = visage_net.so $(VISAGE_NET_C:.c=.o) $(VISAGE_NET_C:.c=.bc) \
+	visage_postgres.so $(POSTGRES_C:.c=.o) $(POSTGRES_C:.c=.bc) \
 	visage_models.so $(MODELS_ONLY_C:.c=.o) $(MODELS_ONLY_C:.c=.bc) \
 	connectors/connectors.sql connectors/schema.sql
 
@@ -60,14 +63,22 @@ ifneq ($(filter-out 9 10 11 12 13 14,$(MAJORVERSION)),$(MAJORVERSION))
 $(error Visage needs PostgreSQL 15 or later, $(PG_CONFIG) is $(VERSION))
 endif
 
-all: visage_net.so visage_models.so
+all: visage_net.so visage_postgres.so visage_models.so
+
+# libpq is needed by one library only.
+$(POSTGRES_C:.c=.o) $(POSTGRES_C:.c=.bc): override CPPFLAGS += -I$(shell $(PG_CONFIG) --includedir)
 
 # PGXS tracks headers only under --enable-depend.
-$(OBJS) $(NET_OBJS) $(MODELS_OBJS): $(OWN_HEADERS) visage.control
+$(OBJS) $(NET_OBJS) $(POSTGRES_OBJS) $(MODELS_OBJS): $(OWN_HEADERS) visage.control
 
 visage_net.so: $(NET_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(NET_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
 		-shared -Wl,--version-script=src/exports.map -o $@ -lcurl -lcrypto -lz -lm
+
+visage_postgres.so: $(POSTGRES_OBJS) src/exports.map
+	$(CC) $(CFLAGS) $(filter-out %.so,$(POSTGRES_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
+		-shared -Wl,--version-script=src/exports.map -o $@ \
+		-L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread -lm
 
 # What runs once a row, and has loops over 64 of them.
 src/model/kernel.o src/model/walk.o src/model/dense.o src/model/shap.o: \
@@ -80,12 +91,14 @@ visage_models.so: $(MODELS_OBJS) src/exports.map
 visage.so: src/exports.map
 
 install: install-libraries
-install-libraries: visage_net.so visage_models.so installdirs
+install-libraries: visage_net.so visage_postgres.so visage_models.so installdirs
 	$(INSTALL_SHLIB) visage_net.so '$(DESTDIR)$(pkglibdir)/visage_net.so'
+	$(INSTALL_SHLIB) visage_postgres.so '$(DESTDIR)$(pkglibdir)/visage_postgres.so'
 	$(INSTALL_SHLIB) visage_models.so '$(DESTDIR)$(pkglibdir)/visage_models.so'
 uninstall: uninstall-libraries
 uninstall-libraries:
 	rm -f '$(DESTDIR)$(pkglibdir)/visage_net.so'
+	rm -f '$(DESTDIR)$(pkglibdir)/visage_postgres.so'
 	rm -f '$(DESTDIR)$(pkglibdir)/visage_models.so'
 .PHONY: install-libraries uninstall-libraries
 

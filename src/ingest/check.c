@@ -139,8 +139,16 @@ try_once(const char *source)
 	{
 		char	   *found;
 
-		run->stream = stream_to_check(source, manifest_of(source));
-		found = ask_once(run);
+		if (ingest_is_database(manifest_of(source)))
+		{
+			found = NULL;
+			ingest_try_database(source);
+		}
+		else
+		{
+			run->stream = stream_to_check(source, manifest_of(source));
+			found = ask_once(run);
+		}
 		reason = found ? MemoryContextStrdup(context, found) : NULL;
 		RollbackAndReleaseCurrentSubTransaction();
 	}
@@ -235,6 +243,12 @@ visage_discover(PG_FUNCTION_ARGS)
 									   &count);
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (ingest_is_database(manifest))
+	{
+		core_require_enabled(psprintf("discovery in source \"%s\"", source));
+		ingest_discover_database(source, (ReturnSetInfo *) fcinfo->resultinfo);
+		return (Datum) 0;
+	}
 	for (int i = 0; i < count; i++)
 		put_stream((ReturnSetInfo *) fcinfo->resultinfo, manifest, names[i]);
 	return (Datum) 0;

@@ -169,6 +169,11 @@ read_position(IngestRun *run, bool full_refresh)
 	CoreArgs	args = {0};
 	char	   *cursor = NULL;
 
+	if (stream->database != NULL)
+	{
+		ingest_read_database_position(run, full_refresh);
+		return;
+	}
 	core_arg_text(&args, stream->name);
 	if (!full_refresh && !run->back_fill &&
 		core_execute("SELECT cursor_value, crawl::text"
@@ -223,7 +228,9 @@ finish_position(IngestRun *run)
 {
 	CoreArgs	args = {0};
 
-	if (run->back_fill)
+	if (run->database != NULL)
+		ingest_finish_database(run);
+	if (run->database != NULL || run->back_fill)
 		return;
 	core_arg_text(&args, run->stream->name);
 	core_arg_text(&args, ingest_next_cursor(run));
@@ -400,8 +407,13 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run)
 	PG_TRY();
 	{
 		start_run(fcinfo, run);
-		run->net = ingest_open_session(run);
-		ingest_crawl(run);
+		if (run->database != NULL)
+			ingest_crawl_database(run);
+		else
+		{
+			run->net = ingest_open_session(run);
+			ingest_crawl(run);
+		}
 		finish_run(run);
 	}
 	PG_CATCH();

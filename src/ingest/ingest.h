@@ -13,6 +13,7 @@
 #include "ingest/scan.h"
 #include "ingest/split.h"
 #include "net/net.h"
+#include "nodes/execnodes.h"
 #include "storage/fd.h"
 #include "utils/resowner.h"
 
@@ -125,7 +126,10 @@ typedef struct IngestStream
 	IngestPaginator paginator;
 	IngestCursor cursor;
 	IngestWindow window;
+	struct IngestDatabase *database;	/* of a source that is one, else NULL */
 } IngestStream;
+
+typedef struct IngestDatabase IngestDatabase;
 
 /* ---- where a crawl is ---- */
 
@@ -293,6 +297,7 @@ typedef struct IngestRun
 	NetSession *net;
 	IngestFetch *queue[33];		/* pages asked for, in order */
 	int			queue_count;
+	struct DatabaseCrawl *database; /* of a source that is one */
 	File		spool;			/* pages of a spooled query, 0: none */
 	int64		spool_size;
 } IngestRun;
@@ -429,6 +434,10 @@ extern IngestBatch *ingest_read_records(IngestRun *run, const Split *split,
 										char **problem);
 
 /* spool.c */
+extern void ingest_spool_append(IngestRun *run, const void *data,
+								size_t length);
+extern void ingest_spool_read(IngestRun *run, void *to, size_t length,
+							  int64 offset);
 extern void ingest_spool_page(IngestRun *run, const IngestBatch *batch);
 extern void ingest_drop_spool(IngestRun *run);
 extern void ingest_apply_spool(IngestRun *run);
@@ -518,6 +527,18 @@ extern void ingest_begin_seen(IngestRun *run);
 extern void ingest_note_seen(IngestRun *run, IngestRecord **records,
 							 int count);
 extern void ingest_delete_unseen(IngestRun *run);
+
+/* database.c, database_source.c: sources that are databases */
+extern bool ingest_is_database(Jsonb *manifest);
+extern void ingest_check_database_source(Jsonb *options);
+extern void ingest_read_database(IngestStream *stream,
+								 Jsonb *source_options);
+extern void ingest_try_database(const char *source);
+extern void ingest_discover_database(const char *source,
+									 ReturnSetInfo *result);
+extern void ingest_read_database_position(IngestRun *run, bool full_refresh);
+extern void ingest_crawl_database(IngestRun *run);
+extern void ingest_finish_database(IngestRun *run);
 
 /* merge.c */
 extern char *ingest_merge_history(IngestRun *run);

@@ -1,11 +1,13 @@
 -- Room ingest: sources, streams, and how far each stream has come.
 
 -- cursor_value is where the next crawl begins.  crawl is where an unfinished
--- one goes on (see position.c); both change with the rows they describe.
+-- one goes on (see position.c); watermark is the snapshot that a database was
+-- read in (see database.c).  All change with the rows they describe.
 CREATE TABLE visage.stream_states (
 	stream text PRIMARY KEY,
 	cursor_value text,
 	crawl jsonb,
+	watermark jsonb,
 	updated_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE visage.stream_states IS 'How far each stream has come; committed with its rows.';

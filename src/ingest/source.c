@@ -141,6 +141,13 @@ check_source_options(Jsonb *options, Jsonb *manifest)
 {
 	static const char *const own[] = {"base_url", "page_size", NULL};
 
+	if (ingest_is_database(manifest))
+	{
+		check_option_names(options, manifest, "the options of a source",
+						   own + lengthof(own) - 1);
+		ingest_check_database_source(options);
+		return;
+	}
 	check_option_names(options, manifest, "the options of a source", own);
 	check_base_url(options, manifest);
 	check_page_size(options);
@@ -393,7 +400,8 @@ visage_reset_stream(PG_FUNCTION_ARGS)
 	core_execute("INSERT INTO visage.stream_states (stream, cursor_value)"
 				 " VALUES ($1, $2) ON CONFLICT (stream) DO UPDATE"
 				 " SET cursor_value = EXCLUDED.cursor_value,"
-				 " crawl = NULL, updated_at = pg_catalog.now()", &args, SPI_OK_INSERT);
+				 " crawl = NULL, watermark = NULL,"
+				 " updated_at = pg_catalog.now()", &args, SPI_OK_INSERT);
 	core_become_caller(&caller);
 	core_spi_end();
 	PG_RETURN_VOID();

@@ -27,9 +27,11 @@
 #define CHUNK (1024 * 1024)
 
 /* Appends bytes to the file. */
-static void
-append(IngestRun *run, const void *data, size_t length)
+void
+ingest_spool_append(IngestRun *run, const void *data, size_t length)
 {
+	if (run->spool <= 0)
+		run->spool = OpenTemporaryFile(true);
 	while (length > 0)
 	{
 		int			amount = Min(length, CHUNK);
@@ -51,8 +53,6 @@ ingest_spool_page(IngestRun *run, const IngestBatch *batch)
 {
 	StringInfoData buffer;
 
-	if (run->spool <= 0)
-		run->spool = OpenTemporaryFile(true);
 	initStringInfo(&buffer);
 	for (int i = 0; i < batch->count; i++)
 	{
@@ -63,19 +63,19 @@ ingest_spool_page(IngestRun *run, const IngestBatch *batch)
 		appendBinaryStringInfo(&buffer, (char *) &length, sizeof(length));
 		if (length > CHUNK)
 		{
-			append(run, buffer.data, buffer.len);
+			ingest_spool_append(run, buffer.data, buffer.len);
 			resetStringInfo(&buffer);
-			append(run, record->slice.start, length);
+			ingest_spool_append(run, record->slice.start, length);
 		}
 		else
 			appendBinaryStringInfo(&buffer, record->slice.start, length);
 		if (buffer.len > CHUNK)
 		{
-			append(run, buffer.data, buffer.len);
+			ingest_spool_append(run, buffer.data, buffer.len);
 			resetStringInfo(&buffer);
 		}
 	}
-	append(run, buffer.data, buffer.len);
+	ingest_spool_append(run, buffer.data, buffer.len);
 	pfree(buffer.data);
 }
 
@@ -90,9 +90,11 @@ ingest_drop_spool(IngestRun *run)
 }
 
 /* Reads bytes of the file at an offset. */
-static void
-read_at(IngestRun *run, char *data, size_t length, int64 offset)
+void
+ingest_spool_read(IngestRun *run, void *to, size_t length, int64 offset)
 {
+	char	   *data = to;
+
 	while (length > 0)
 	{
 		int			amount = FileRead(run->spool, data, Min(length, CHUNK),
@@ -120,9 +122,9 @@ read_records(IngestRun *run, int64 *offset, Split *split)
 		ScanSlice	record;
 		char	   *data;
 
-		read_at(run, (char *) &length, sizeof(length), *offset);
+		ingest_spool_read(run, (char *) &length, sizeof(length), *offset);
 		data = MemoryContextAllocHuge(CurrentMemoryContext, length + 1);
-		read_at(run, data, length, *offset + sizeof(length));
+		ingest_spool_read(run, data, length, *offset + sizeof(length));
 		*offset += sizeof(length) + length;
 		limit += sizeof(length) + length;
 		record.start = data;

@@ -188,6 +188,21 @@ read_declared(IngestStream *stream, Jsonb *declared)
 	stream->declared_columns = core_json_value(declared, "columns") != NULL;
 }
 
+/* The rest of a stream whose source is a database. */
+static void
+read_database(IngestStream *stream, Jsonb *declared, Jsonb *source_options)
+{
+	Jsonb	   *types = core_json_value(declared, "columns");
+
+	stream->endpoint = stream->manifest;
+	stream->partition_count = 1;
+	stream->types = types ? types : empty_object();
+	if (stream->lag == NULL)
+		stream->lag = pstrdup("00:00:00");
+	stream->spooled = is_spooled(stream);
+	ingest_read_database(stream, source_options);
+}
+
 /* A stream as it is declared here, in the current memory context. */
 IngestStream *
 ingest_read_declared(const char *name, Jsonb *declared)
@@ -217,6 +232,11 @@ ingest_read_declared(const char *name, Jsonb *declared)
 								 core_json_value(source, "options"),
 								 core_json_value(declared, "options"));
 	read_declared(stream, declared);
+	if (ingest_is_database(stream->manifest))
+	{
+		read_database(stream, declared, core_json_value(source, "options"));
+		return stream;
+	}
 	kind = find_manifest_stream(stream->manifest, &stream->resource);
 	if (kind == NULL && core_json_text(stream->manifest, "path") == NULL)
 		report_no_stream(stream->manifest, connector, stream->resource);

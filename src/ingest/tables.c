@@ -166,7 +166,8 @@ ingest_column_type(const char *column, const char *declared, int32 *typmod)
 	parseTypeString(declared, &type, typmod, 0);
 	if (get_typtype(type) != TYPTYPE_BASE &&
 		get_typtype(type) != TYPTYPE_ENUM &&
-		get_typtype(type) != TYPTYPE_RANGE)
+		get_typtype(type) != TYPTYPE_RANGE &&
+		get_typtype(type) != TYPTYPE_MULTIRANGE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("column \"%s\" cannot have type %s", column,

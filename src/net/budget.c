@@ -27,6 +27,7 @@
 #include "core/shared.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "net/budget.h"
 #include "net/transfer.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
@@ -261,33 +262,76 @@ open_breaker(CoreHostState *host, TimestampTz now)
 	host->retry_at = TimestampTzPlusMilliseconds(now, pause);
 }
 
+/* Counts a success (error NULL) or a failure; the caller holds the lock. */
+static void
+count_outcome(CoreHostState *host, const char *error)
+{
+	int64		threshold = core_setting_int("visage.breaker_failures");
+
+	if (error == NULL)
+	{
+		host->failures = 0;
+		host->breaker = CORE_BREAKER_CLOSED;
+		return;
+	}
+	host->failures++;
+	strlcpy(host->last_error, error, sizeof(host->last_error));
+	if (threshold > 0 && (host->failures >= threshold ||
+						  host->breaker == CORE_BREAKER_HALF_OPEN))
+		open_breaker(host, GetCurrentTimestamp());
+}
+
 /* Tells the host's breaker how a request went. */
 void
 net_report(NetTransfer *transfer, bool success)
 {
-	int64		threshold = core_setting_int("visage.breaker_failures");
+	char		status[32];
+
+	snprintf(status, sizeof(status), "status %d", transfer->status);
+	lock(LW_EXCLUSIVE);
+	count_outcome(find_host(&transfer->first), success ? NULL :
+				  transfer->outcome == NET_ANSWERED ? status :
+				  transfer->reason);
+	unlock();
+}
+
+/* ---- hosts that are not called by HTTP ---- */
+
+/* The host's entry; the caller holds the lock. */
+static CoreHostState *
+named_host(const char *name, int port)
+{
+	NetGuard	guard = {.port = port};
+
+	strlcpy(guard.host, name, sizeof(guard.host));
+	return find_host(&guard);
+}
+
+/* Milliseconds until the host's breaker lets a connection through, 0: now. */
+int64
+net_host_wait(const char *name, int port)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	CoreHostState *host;
+	int64		wait;
+
+	lock(LW_EXCLUSIVE);
+	host = named_host(name, port);
+	host->touched = now;
+	wait = wait_for_breaker(host, now);
+	unlock();
+	return wait;
+}
+
+/* Tells the host's breaker how a connection went; NULL: well. */
+void
+net_host_report(const char *name, int port, const char *error)
+{
 	CoreHostState *host;
 
 	lock(LW_EXCLUSIVE);
-	host = find_host(&transfer->first);
-	if (success)
-	{
-		host->failures = 0;
-		host->breaker = CORE_BREAKER_CLOSED;
-	}
-	else
-	{
-		host->failures++;
-		if (transfer->outcome == NET_ANSWERED)
-			snprintf(host->last_error, sizeof(host->last_error),
-					 "status %d", transfer->status);
-		else
-			strlcpy(host->last_error, transfer->reason,
-					sizeof(host->last_error));
-		if (threshold > 0 && (host->failures >= threshold ||
-							  host->breaker == CORE_BREAKER_HALF_OPEN))
-			open_breaker(host, GetCurrentTimestamp());
-	}
+	host = named_host(name, port);
+	count_outcome(host, error);
 	unlock();
 }
 

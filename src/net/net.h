@@ -105,4 +105,61 @@ extern char *net_sign_rs256(const char *private_key, const char *text);
 extern void net_check_secret(const char *name, const char *reference);
 extern Jsonb *net_open_secrets(Jsonb *references);
 
+/*
+ * database.c: a PostgreSQL database, through libpq.
+ *
+ * A connection belongs to a memory context, whose reset closes it.  The
+ * functions that wait hold nothing, as net_wait does, and raise what goes
+ * wrong as an ERROR.
+ */
+typedef struct NetDatabaseOptions
+{
+	const char *host;
+	int			port;
+	const char *database;
+	const char *user;
+	const char *password;		/* NULL: none */
+	bool		needs_password; /* one that the server does not ask for is no
+								 * good */
+	const char *tls;			/* libpq's sslmode */
+	const char *certificates;	/* a file of authorities, NULL: the system's */
+} NetDatabaseOptions;
+
+/* The result of a statement, in the memory context of the call. */
+typedef struct NetDatabaseResult
+{
+	int			columns;
+	int			rows;
+	char	  **names;
+	Oid		   *types;
+	int		   *typmods;
+	char	  **values;			/* row by row; NULL: null */
+} NetDatabaseResult;
+
+/* Rows of a COPY in the binary format, each with its number of fields. */
+typedef struct NetDatabasePage
+{
+	char	   *data;			/* a byte more than length is allocated */
+	size_t		length;
+	size_t		allocated;
+	size_t	   *starts;			/* of the rows, and the end of the last */
+	int			count;
+	int			starts_allocated;
+	MemoryContext context;
+} NetDatabasePage;
+
+typedef struct NetDatabase NetDatabase;
+
+extern NetDatabase *net_database_open(MemoryContext context,
+									  const NetDatabaseOptions *options,
+									  const char *what);
+extern NetDatabaseResult *net_database_query(NetDatabase *database,
+											 const char *sql);
+extern void net_database_copy(NetDatabase *database, const char *sql);
+extern bool net_database_read(NetDatabase *database, NetDatabasePage *page,
+							  size_t wanted);
+extern void net_database_read_ahead(NetDatabase *database,
+									NetDatabasePage *page, size_t wanted);
+extern void net_database_close(NetDatabase *database);
+
 #endif							/* VISAGE_NET_H */

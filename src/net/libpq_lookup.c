@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * libpq_lookup.c
+ *		Names to addresses for libpq.c, without blocking, past the guard.
+ *
+ * getaddrinfo can take minutes and cannot be interrupted, so it runs in a
+ * thread, which writes a byte to a pipe when it is done.  The thread takes no
+ * signal, touches nothing of the server and only memory of malloc; a session
+ * that is cancelled leaves it alone, and whoever is last frees it.
+ *
+ * The guard is that of HTTP (guard.c): the host must be in
+ * visage.allowed_hosts, and an address that is private there as an address.
+ * libpq connects to the addresses that are returned here and to no others.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/hosts.h"
+#include "lib/stringinfo.h"
+#include "net/libpq_lookup.h"
+
+#define MAX_ADDRESSES 16
+
+struct LibpqLookup
+{
+	pthread_mutex_t mutex;
+	int			owners;			/* the session and the thread */
+	bool		done;
+	int			code;			/* of getaddrinfo */
+	struct addrinfo *found;
+	int			ends[2];		/* of the pipe */
+	char		host[CORE_HOST_MAX + 1];
+	char		port[8];
+};
+
+/* Is the host listed, by its name or as the address that it is? */
+bool
+libpq_host_allowed(const char *allowed, const char *host, int port,
+				   char *reason, size_t size)
+{
+	unsigned char address[16];
+	bool		literal = core_parse_address(host, address);
+
+	if (strlen(host) <= CORE_HOST_MAX &&
+		core_host_listed(allowed, literal ? NULL : host,
+						 literal ? address : NULL, port))
+		return true;
+	snprintf(reason, size, "host \"%s\", port %d, is not in setting "
+			 "visage.allowed_hosts", host, port);
+	return false;
+}
+
+/* Frees it, when neither the session nor the thread needs it. */
+static void
+release(LibpqLookup *lookup)
+{
+	bool		last;
+
+	pthread_mutex_lock(&lookup->mutex);
+	last = --lookup->owners == 0;
+	pthread_mutex_unlock(&lookup->mutex);
+	if (!last)
+		return;
+	if (lookup->found != NULL)
+		freeaddrinfo(lookup->found);
+	close(lookup->ends[0]);
+	close(lookup->ends[1]);
+	pthread_mutex_destroy(&lookup->mutex);
+	free(lookup);
+}
+
+/* The thread. */
+static void *
+look_up(void *arg)
+{
+	LibpqLookup *lookup = arg;
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+	.ai_socktype = SOCK_STREAM};
+	struct addrinfo *found = NULL;
+	int			code = getaddrinfo(lookup->host, lookup->port, &hints,
+								   &found);
+	ssize_t		written;
+
+	pthread_mutex_lock(&lookup->mutex);
+	lookup->code = code;
+	lookup->found = code == 0 ? found : NULL;
+	lookup->done = true;
+	pthread_mutex_unlock(&lookup->mutex);
+	written = write(lookup->ends[1], "", 1);
+	(void) written;				/* the session asks again every second */
+	release(lookup);
+	return NULL;
+}
+
+/* Begins to look a host up; NULL where there is no room for it. */
+LibpqLookup *
+libpq_begin_lookup(const char *host, int port)
+{
+	LibpqLookup *lookup = calloc(1, sizeof(LibpqLookup));
+	pthread_t	thread;
+	sigset_t	all;
+	sigset_t	saved;
+	int			failed;
+
+	if (lookup == NULL)
+		return NULL;
+	if (pipe2(lookup->ends, O_CLOEXEC | O_NONBLOCK) != 0)
+	{
+		free(lookup);
+		return NULL;
+	}
+	pthread_mutex_init(&lookup->mutex, NULL);
+	strlcpy(lookup->host, host, sizeof(lookup->host));
+	snprintf(lookup->port, sizeof(lookup->port), "%d", port);
+	lookup->owners = 2;
+	/* a thread inherits what is blocked */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	failed = pthread_create(&thread, NULL, look_up, lookup);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	if (failed)
+	{
+		lookup->owners = 1;
+		release(lookup);
+		return NULL;
+	}
+	pthread_detach(thread);
+	return lookup;
+}
+
+/* What becomes readable when it is done. */
+int
+libpq_lookup_socket(const LibpqLookup *lookup)
+{
+	return lookup->ends[0];
+}
+
+bool
+libpq_lookup_done(LibpqLookup *lookup)
+{
+	bool		done;
+
+	pthread_mutex_lock(&lookup->mutex);
+	done = lookup->done;
+	pthread_mutex_unlock(&lookup->mutex);
+	return done;
+}
+
+/* Has the name any address? */
+bool
+libpq_lookup_found(LibpqLookup *lookup)
+{
+	return lookup->code == 0 && lookup->found != NULL;
+}
+
+/* The session needs it no longer. */
+void
+libpq_end_lookup(LibpqLookup *lookup)
+{
+	release(lookup);
+}
+
+/* An address as sixteen bytes and as text; false for other families. */
+static bool
+read_address(const struct sockaddr *from, unsigned char address[16],
+			 char text[INET6_ADDRSTRLEN])
+{
+	static const unsigned char mapped[12] = {[10] = 0xff,[11] = 0xff};
+	const void *raw;
+
+	if (from->sa_family == AF_INET)
+	{
+		raw = &((const struct sockaddr_in *) from)->sin_addr;
+		memcpy(address, mapped, 12);
+		memcpy(address + 12, raw, 4);
+	}
+	else if (from->sa_family == AF_INET6)
+	{
+		raw = &((const struct sockaddr_in6 *) from)->sin6_addr;
+		memcpy(address, raw, 16);
+	}
+	else
+		return false;
+	return inet_ntop(from->sa_family, raw, text, INET6_ADDRSTRLEN) != NULL;
+}
+
+/*
+ * The addresses that were found and that may be connected to, separated by
+ * commas; NULL, with the reason, where there are none.
+ */
+char *
+libpq_allowed_addresses(LibpqLookup *lookup, const char *allowed, int port,
+						char *reason, size_t size)
+{
+	StringInfoData list;
+	int			count = 0;
+
+	if (!libpq_lookup_found(lookup))
+	{
+		snprintf(reason, size, "host \"%s\" was not found: %s", lookup->host,
+				 gai_strerror(lookup->code));
+		return NULL;
+	}
+	reason[0] = '\0';
+	initStringInfo(&list);
+	for (struct addrinfo *found = lookup->found;
+		 found != NULL && count < MAX_ADDRESSES; found = found->ai_next)
+	{
+		unsigned char address[16];
+		char		text[INET6_ADDRSTRLEN];
+
+		if (!read_address(found->ai_addr, address, text))
+			continue;
+		if (core_is_private(address) &&
+			!core_host_listed(allowed, NULL, address, port))
+			snprintf(reason, size, "address %s of host \"%s\" is private and "
+					 "not in setting visage.allowed_hosts", text,
+					 lookup->host);
+		else
+			appendStringInfo(&list, "%s%s", count++ ? "," : "", text);
+	}
+	if (count > 0)
+		return list.data;
+	if (reason[0] == '\0')
+		snprintf(reason, size, "host \"%s\" has no usable address",
+				 lookup->host);
+	return NULL;
+}
