@@ -119,6 +119,7 @@ commit_batch(IngestRun *run, IngestBatch *batch, const IngestPosition *next)
 	move_to(run, next);
 	ingest_save_position(run);
 	ingest_save_run(run);
+	ingest_relax_commit();
 	ingest_end_work(run);
 }
 

@@ -219,24 +219,27 @@ void
 ingest_open_encoder(IngestEncoder *encoder, const IngestRun *run)
 {
 	int			count = run->field_count;
+	int		   *order = palloc(sizeof(int) * Max(count, 1));
 
-	encoder->fields = run->fields;
 	encoder->count = count;
-	encoder->order = palloc(sizeof(int) * Max(count, 1));
 	encoder->rank = palloc(sizeof(int) * Max(count, 1));
 	encoder->lengths = palloc(sizeof(int) * Max(count, 1));
 	encoder->members = palloc(sizeof(IngestMember *) * Max(count, 1));
+	encoder->starts = palloc(sizeof(int) * Max(count, 1));
+	encoder->ends = palloc(sizeof(int) * Max(count, 1));
+	encoder->names = palloc(sizeof(char *) * Max(count, 1));
 	/* members of another level than the record's are among the fields */
 	encoder->plain = run->stream->flattened_count == 0 &&
 		run->stream->path_count == 0;
 	for (int i = 0; i < count; i++)
-		encoder->order[i] = i;
-	qsort_arg(encoder->order, count, sizeof(int), compare_names,
+		order[i] = i;
+	qsort_arg(order, count, sizeof(int), compare_names,
 			  run->fields);
 	for (int i = 0; i < count; i++)
 	{
-		encoder->rank[encoder->order[i]] = i;
-		encoder->lengths[i] = strlen(run->fields[encoder->order[i]].name);
+		encoder->rank[order[i]] = i;
+		encoder->names[i] = run->fields[order[i]].name;
+		encoder->lengths[i] = run->fields[order[i]].name_length;
 	}
 	initStringInfo(&encoder->buffer);
 }
@@ -252,29 +255,54 @@ append_aligned(StringInfo buffer, const void *data, int length)
 	appendBinaryStringInfo(buffer, data, length);
 }
 
+/*
+ * Appends bytes that there is room for: a record's names and strings are no
+ * longer than the record.
+ */
+static inline void
+put(StringInfo buffer, const char *data, int length)
+{
+	memcpy(buffer->data + buffer->len, data, length);
+	buffer->len += length;
+}
+
 /* Appends a string's value. */
 static void
-append_string(StringInfo buffer, ScanSlice value)
+append_string(StringInfo buffer, const IngestMember *member)
 {
 	char	   *text;
 
-	if (memchr(value.start, '\\', value.length) == NULL)
+	if (!member->escaped)
 	{
-		appendBinaryStringInfo(buffer, value.start + 1, value.length - 2);
+		put(buffer, member->value.start + 1, member->value.length - 2);
 		return;
 	}
-	text = scan_text(value);
-	appendStringInfoString(buffer, text);
+	text = scan_text(member->value);
+	put(buffer, text, strlen(text));
 	pfree(text);
 }
 
-/* Appends a member's value and tells its JEntry without the length. */
-static JEntry
-append_value(StringInfo buffer, const IngestMember *member)
+/* Appends a number's value. */
+static void
+append_number(StringInfo buffer, const IngestMember *member)
 {
 	Encoder		encoder = {.at = member->value.start,
 	.end = member->value.start + member->value.length};
 	JsonbValue	scalar;
+
+	take_number(&encoder, &scalar);
+	append_aligned(buffer, scalar.val.numeric,
+				   VARSIZE_ANY(scalar.val.numeric));
+	pfree(scalar.val.numeric);
+}
+
+/*
+ * Appends a member's value and tells its JEntry without the length.  What
+ * takes more room than its text makes room for the rest of the record again.
+ */
+static JEntry
+append_value(StringInfo buffer, const IngestMember *member, int rest)
+{
 	Jsonb	   *nested;
 
 	switch (member->kind)
@@ -285,36 +313,31 @@ append_value(StringInfo buffer, const IngestMember *member)
 			return *member->value.start == 't' ? JENTRY_ISBOOL_TRUE :
 				JENTRY_ISBOOL_FALSE;
 		case SCAN_STRING:
-			append_string(buffer, member->value);
+			append_string(buffer, member);
 			return JENTRY_ISSTRING;
 		case SCAN_CONTAINER:
 			nested = DatumGetJsonbP(ingest_encode(member->value));
 			append_aligned(buffer, &nested->root, VARSIZE(nested) - VARHDRSZ);
 			pfree(nested);
+			enlargeStringInfo(buffer, rest);
 			return JENTRY_ISCONTAINER;
 		default:
-			take_number(&encoder, &scalar);
-			append_aligned(buffer, scalar.val.numeric,
-						   VARSIZE_ANY(scalar.val.numeric));
+			append_number(buffer, member);
+			enlargeStringInfo(buffer, rest);
 			return JENTRY_ISNUMERIC;
 	}
 }
 
 /* Writes entry i, which ends with the buffer as it is and is so long. */
-static void
+static inline void
 set_entry(StringInfo buffer, int i, JEntry type, int data, int start)
 {
 	JEntry		entry = type | (JEntry) (buffer->len - start);
-	int			place = VARHDRSZ + sizeof(uint32) + i * sizeof(JEntry);
 
-	if (buffer->len - data > JENTRY_OFFLENMASK)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("total size of jsonb object elements exceeds the "
-						"maximum of %d bytes", JENTRY_OFFLENMASK)));
 	if (i % JB_OFFSET_STRIDE == 0)
 		entry = type | JENTRY_HAS_OFF | (JEntry) (buffer->len - data);
-	memcpy(buffer->data + place, &entry, sizeof(JEntry));
+	memcpy(buffer->data + VARHDRSZ + sizeof(uint32) + i * sizeof(JEntry),
+		   &entry, sizeof(JEntry));
 }
 
 /* The record's members by the rank of their names; the last of a name wins. */
@@ -334,6 +357,49 @@ sort_members(IngestEncoder *encoder, const IngestMember *members, int count)
 	return distinct;
 }
 
+/* Writes the names of the members there are. */
+static void
+append_names(IngestEncoder *encoder, int data)
+{
+	StringInfo	buffer = &encoder->buffer;
+	int			entry = 0;
+
+	for (int i = 0; i < encoder->count; i++)
+	{
+		int			start = buffer->len;
+
+		if (encoder->members[i] == NULL)
+			continue;
+		put(buffer, encoder->names[i], encoder->lengths[i]);
+		set_entry(buffer, entry++, JENTRY_ISSTRING, data, start);
+	}
+}
+
+/* Writes their values, after that many entries. */
+static void
+append_values(IngestEncoder *encoder, int entry, int data, int most)
+{
+	StringInfo	buffer = &encoder->buffer;
+
+	for (int i = 0; i < encoder->count; i++)
+	{
+		int			start = buffer->len;
+		JEntry		type;
+
+		if (encoder->members[i] == NULL)
+			continue;
+		type = append_value(buffer, encoder->members[i], most);
+		if (buffer->len - data > JENTRY_OFFLENMASK)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("total size of jsonb object elements exceeds the "
+							"maximum of %d bytes", JENTRY_OFFLENMASK)));
+		set_entry(buffer, entry++, type, data, start);
+		encoder->starts[i] = start;
+		encoder->ends[i] = buffer->len;
+	}
+}
+
 /*
  * The record as jsonb, in the encoder's own buffer until the next one, or in
  * the current memory context.
@@ -346,9 +412,9 @@ ingest_encode_record(IngestEncoder *encoder, const IngestRecord *record,
 	uint32		header;
 	int			pairs;
 	int			data;
-	int			entry = 0;
 
-	if (!encoder->plain || record->member_count == 0)
+	encoder->encoded = encoder->plain && record->member_count > 0;
+	if (!encoder->encoded)
 		return DatumGetJsonbP(ingest_encode(record->slice));
 	pairs = sort_members(encoder, members, record->member_count);
 	header = pairs | JB_FOBJECT;
@@ -357,27 +423,33 @@ ingest_encode_record(IngestEncoder *encoder, const IngestRecord *record,
 	enlargeStringInfo(buffer, data + record->slice.length);
 	buffer->len = data;
 	memcpy(buffer->data + VARHDRSZ, &header, sizeof(header));
-	for (int i = 0; i < encoder->count; i++)
-	{
-		int			start = buffer->len;
-
-		if (encoder->members[i] == NULL)
-			continue;
-		appendBinaryStringInfo(buffer,
-							   encoder->fields[encoder->order[i]].name,
-							   encoder->lengths[i]);
-		set_entry(buffer, entry++, JENTRY_ISSTRING, data, start);
-	}
-	for (int i = 0; i < encoder->count; i++)
-	{
-		int			start = buffer->len;
-		JEntry		type;
-
-		if (encoder->members[i] == NULL)
-			continue;
-		type = append_value(buffer, encoder->members[i]);
-		set_entry(buffer, entry++, type, data, start);
-	}
+	append_names(encoder, data);
+	append_values(encoder, pairs, data, record->slice.length);
 	SET_VARSIZE(buffer->data, buffer->len);
 	return (Jsonb *) buffer->data;
+}
+
+/*
+ * The object or array that is a member of the record encoded last, as jsonb
+ * of its own: the bytes are the same.  False where it must be encoded.
+ */
+bool
+ingest_encoded_container(const IngestEncoder *encoder,
+						 const IngestMember *member, IngestRoom *room,
+						 Datum *jsonb)
+{
+	int			rank = encoder->rank[member->field];
+	char	   *copy;
+	int			start;
+	int			length;
+
+	if (!encoder->encoded || encoder->members[rank] != member)
+		return false;
+	start = INTALIGN(encoder->starts[rank]);
+	length = encoder->ends[rank] - start;
+	copy = ingest_take_room(room, VARHDRSZ + length);
+	SET_VARSIZE(copy, VARHDRSZ + length);
+	memcpy(copy + VARHDRSZ, encoder->buffer.data + start, length);
+	*jsonb = PointerGetDatum(copy);
+	return true;
 }

@@ -78,6 +78,19 @@ ingest_begin_work(IngestRun *run)
 	ingest_pin_settings();
 }
 
+/*
+ * Lets the commit of a page return before it is on disk.  A server that goes
+ * down may take the last pages along, each with the position that it moved:
+ * the next run fetches them again.  The commit that ends a run waits, and
+ * with it everything before is on disk.
+ */
+void
+ingest_relax_commit(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* Commits, and back to talking. */
 void
 ingest_end_work(IngestRun *run)
@@ -459,6 +472,7 @@ ingest_make_run(MemoryContext parent)
 											   KEPT, KEPT, KEPT);
 	run->row_context = AllocSetContextCreate(context, "visage rows", KEPT,
 											 KEPT, KEPT);
+	run->careful = -1;
 	callback->func = close_spool;
 	callback->arg = run;
 	MemoryContextRegisterResetCallback(context, callback);

@@ -165,11 +165,13 @@ typedef struct IngestPosition
 typedef struct IngestField
 {
 	char	   *name;			/* as sent, a path where nested */
+	size_t		name_length;
 	char	   *column;			/* in staging */
 	int			kinds;			/* ScanKind bits seen */
 	int			key;			/* its place in the primary key, or -1 */
 	bool		is_cursor;
 	bool		is_tie;
+	bool		is_plain;		/* none of these */
 	bool		discarded;		/* by the schema contract: its values */
 	bool		refused;		/* by the schema contract: its records */
 } IngestField;
@@ -177,7 +179,8 @@ typedef struct IngestField
 typedef struct IngestMember
 {
 	int			field;
-	ScanKind	kind;
+	uint8		kind;			/* a ScanKind */
+	bool		escaped;		/* a string that may have escapes */
 	ScanSlice	value;
 } IngestMember;
 
@@ -200,7 +203,6 @@ typedef struct IngestBatch
 	int			count;
 	IngestMember *members;
 	int			member_count;
-	int			member_allocated;
 	char	   *first_value;	/* the first record's cursor */
 	char	   *last_value;		/* the last record's cursor and tie */
 	char	   *last_tie;
@@ -284,15 +286,22 @@ typedef struct IngestRun
 	int			column_count;
 	Oid			sequence;		/* of landing's _id */
 	int			partition_day;	/* last day with a landing partition */
+	int			careful;		/* groups to look keys up for, see land.c; -1:
+								 * not known yet */
+	int			mistakes;		/* groups it was left out for in vain */
 	List	   *warnings;		/* of the manifest's rules, given already */
 	int64		pages;
 	int64		records;
 	int64		landed;
 	int64		quarantined;
 	int64		deleted;
+	IngestRecord *record_room;	/* for a batch's, from one to the next */
+	int			record_room_count;
+	IngestMember *member_room;
+	int			member_room_count;
 	MemoryContext context;
 	MemoryContext page_context;
-	MemoryContext batch_context;	/* records of a batch */
+	MemoryContext batch_context;	/* values of a batch */
 	MemoryContext row_context;	/* values of a group of rows */
 	NetSession *net;
 	IngestFetch *queue[33];		/* pages asked for, in order */
@@ -448,6 +457,7 @@ extern void ingest_end_fetches(IngestRun *run);
 
 /* ingest.c: from talking to working and back; see there */
 extern void ingest_begin_work(IngestRun *run);
+extern void ingest_relax_commit(void);
 extern void ingest_end_work(IngestRun *run);
 extern void ingest_save_position(IngestRun *run);
 extern void ingest_save_run(IngestRun *run);
@@ -479,20 +489,32 @@ extern void ingest_note_change(IngestRun *run, const char *column,
 /* type.c, encode.c: from JSON to values */
 typedef struct IngestInput IngestInput;
 
+/* Room for the values of rows, which all go at once with their context. */
+typedef struct IngestRoom
+{
+	MemoryContext context;
+	char	   *next;
+	char	   *end;
+} IngestRoom;
+
 extern IngestInput *ingest_open_input(Oid type, int32 typmod,
 									  bool text_only);
-extern Datum ingest_input(IngestInput *input, ScanSlice value, ScanKind kind);
+extern Datum ingest_input(IngestInput *input, const IngestMember *member,
+						  IngestRoom *room);
+extern void *ingest_take_room(IngestRoom *room, Size size);
 extern Datum ingest_encode(ScanSlice value);
 
 typedef struct IngestEncoder
 {
-	const IngestField *fields;
 	int			count;
-	int		   *order;			/* fields as jsonb orders their names */
-	int		   *rank;			/* field → its place there */
-	int		   *lengths;		/* of the names, in that order */
+	int		   *rank;			/* field → its place in jsonb's order */
+	const char **names;			/* in that order, and their lengths */
+	int		   *lengths;
 	const IngestMember **members;	/* of a record, in that order */
+	int		   *starts;			/* of their values in the buffer */
+	int		   *ends;
 	bool		plain;			/* members are the record's own */
+	bool		encoded;		/* the last record is in the buffer */
 	StringInfoData buffer;
 } IngestEncoder;
 
@@ -500,12 +522,17 @@ extern void ingest_open_encoder(IngestEncoder *encoder, const IngestRun *run);
 extern Jsonb *ingest_encode_record(IngestEncoder *encoder,
 								   const IngestRecord *record,
 								   const IngestMember *members);
+extern bool ingest_encoded_container(const IngestEncoder *encoder,
+									 const IngestMember *member,
+									 IngestRoom *room, Datum *jsonb);
 
 /* store.c: rows into landing and staging */
 typedef struct IngestStored
 {
 	int64		landed;
 	int64		deleted;
+	int64		found;			/* keys that were there */
+	bool		trusting;		/* keys were taken for new, not looked up */
 } IngestStored;
 
 extern IngestStore *ingest_open_store(IngestRun *run, int records);
@@ -515,6 +542,8 @@ extern void ingest_store(IngestStore *store, const IngestBatch *batch,
 extern void ingest_store_failed(IngestStore *store);
 extern void ingest_close_store(IngestStore *store);
 extern int	ingest_store_capacity(const IngestStore *store);
+extern bool ingest_store_is_empty(const IngestStore *store);
+extern bool ingest_store_may_trust(const IngestStore *store);
 
 /* land.c */
 extern void ingest_apply_batch(IngestRun *run, IngestBatch *batch);

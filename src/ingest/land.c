@@ -8,6 +8,12 @@
  * it are stored again, it is put aside with the reason, and those behind it
  * go on.
  *
+ * Whether staging has a record's key is looked up in its index, unless all
+ * are likely to be new: in an empty table, and after a group of which all
+ * were.  Then the insertion checks, as it does anyhow; if one is there after
+ * all, the group is undone and stored again with its keys looked up, and
+ * more and more groups after it are looked up before it is tried again.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -19,6 +25,8 @@
 #include "ingest/ingest.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+
+#define MOST_CAREFUL 1024
 
 /*
  * Puts a record aside with the reason and its bytes; one that is there
@@ -113,6 +121,21 @@ store_records(void *arg)
 				 &try->stored, &try->at);
 }
 
+/* Learns from a group whether to look the keys of the next ones up. */
+static void
+learn(IngestRun *run, const IngestStored *stored, bool mistaken)
+{
+	if (mistaken)
+	{
+		run->mistakes = Min(run->mistakes * 2 + 1, MOST_CAREFUL);
+		run->careful = run->mistakes;
+	}
+	else if (stored->found > 0)
+		run->careful = Max(run->careful, 1);
+	else if (run->careful > 0)
+		run->careful--;
+}
+
 /*
  * Stores the records in a subtransaction.  Returns -1, or which of them
  * failed, with the reason; errors that no record is to blame for go on.
@@ -123,8 +146,14 @@ try_group(IngestRun *run, IngestStore *store, const IngestBatch *batch,
 {
 	GroupTry	try = {.store = store,.batch = batch,.records = records,
 	.count = count};
-	ErrorData  *error = core_try(store_records, &try);
+	ErrorData  *error;
+	bool		mistaken;
 
+	try.stored.trusting = run->careful == 0 && ingest_store_may_trust(store);
+	error = core_try(store_records, &try);
+	mistaken = error != NULL && try.stored.trusting &&
+		error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION;
+	learn(run, &try.stored, mistaken);
 	if (error == NULL)
 	{
 		run->landed += try.stored.landed;
@@ -136,6 +165,8 @@ try_group(IngestRun *run, IngestStore *store, const IngestBatch *batch,
 		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 		ReThrowError(error);
 	ingest_store_failed(store);
+	if (mistaken)
+		return try_group(run, store, batch, records, count, reason);
 	*reason = error->message;
 	return try.at;
 }
@@ -237,6 +268,8 @@ ingest_apply_batch(IngestRun *run, IngestBatch *batch)
 	if (count == 0)
 		return;
 	store = ingest_open_store(run, count);
+	if (run->careful < 0)
+		run->careful = !ingest_store_is_empty(store);
 	most = ingest_store_capacity(store);
 	for (int i = 0; i < count; i += most)
 		store_group(run, store, batch, good + i, Min(most, count - i));

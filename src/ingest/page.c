@@ -27,6 +27,8 @@ typedef struct Visit
 	bool	   *key_found;
 	ScanSlice	cursor;
 	ScanSlice	tie;
+	ScanSlice	last_cursor;	/* of the records so far */
+	ScanSlice	last_tie;
 	int			hint;			/* where the next field probably is */
 	int			flattened;		/* the object being flattened, -1: none */
 	StringInfoData name;		/* room for a nested field's name */
@@ -80,6 +82,7 @@ add_field(IngestRun *run, char *name, int flattened)
 	field = &run->fields[run->field_count++];
 	memset(field, 0, sizeof(IngestField));
 	field->name = pstrdup(name);
+	field->name_length = strlen(name);
 	field->column = column_of(stream, name, flattened);
 	field->key = -1;
 	for (int i = 0; i < stream->key_count; i++)
@@ -87,29 +90,48 @@ add_field(IngestRun *run, char *name, int flattened)
 			field->key = i;
 	field->is_cursor = means(stream->cursor.field, field, flattened);
 	field->is_tie = means(stream->paginator.tie_break, field, flattened);
+	field->is_plain = field->key < 0 && !field->is_cursor && !field->is_tie;
 	MemoryContextSwitchTo(caller);
 	return run->field_count - 1;
 }
 
-/* The index of the field of this name, added where it is new. */
+/*
+ * The index of the field of this name, which has no escapes, or -1.  Records
+ * of a page have their fields in much the same order.
+ */
 static int
-find_field(Visit *visit, ScanSlice name)
+look_for_field(Visit *visit, const char *name, size_t length)
 {
-	IngestRun  *run = visit->run;
-	ScanSlice	quoted = {name.start - 1, name.length + 2};
+	const IngestRun *run = visit->run;
+	const IngestField *fields = run->fields;
 
-	/* Records of a page have their fields in much the same order. */
 	for (int i = 0, index = visit->hint; i < run->field_count; i++, index++)
 	{
 		if (index >= run->field_count)
 			index = 0;
-		if (scan_name_is(name, run->fields[index].name))
+		if (fields[index].name_length == length &&
+			memcmp(fields[index].name, name, length) == 0)
 		{
 			visit->hint = index + 1;
 			return index;
 		}
 	}
-	return add_field(run, scan_text(quoted), -1);
+	return -1;
+}
+
+/* The index of the field of this name, added where it is new. */
+static int
+find_field(Visit *visit, ScanSlice name, bool escaped)
+{
+	ScanSlice	quoted = {name.start - 1, name.length + 2};
+	char	   *text = escaped ? scan_text(quoted) : NULL;
+	int			index =
+	look_for_field(visit, text ? text : name.start,
+				   text ? strlen(text) : name.length);
+
+	if (index >= 0)
+		return index;
+	return add_field(visit->run, text ? text : scan_text(quoted), -1);
 }
 
 /* The same for a member of an object that is flattened. */
@@ -118,81 +140,89 @@ find_nested_field(Visit *visit, ScanSlice name)
 {
 	IngestRun  *run = visit->run;
 	ScanSlice	quoted = {name.start - 1, name.length + 2};
+	int			index;
 
 	resetStringInfo(&visit->name);
 	appendStringInfo(&visit->name, "%s.%s",
 					 run->stream->flattened[visit->flattened],
 					 scan_text(quoted));
-	for (int i = 0, index = visit->hint; i < run->field_count; i++, index++)
-	{
-		if (index >= run->field_count)
-			index = 0;
-		if (strcmp(visit->name.data, run->fields[index].name) == 0)
-		{
-			visit->hint = index + 1;
-			return index;
-		}
-	}
-	return add_field(run, visit->name.data, visit->flattened);
+	index = look_for_field(visit, visit->name.data, visit->name.len);
+	return index >= 0 ? index :
+		add_field(run, visit->name.data, visit->flattened);
 }
 
 /* ---- records ---- */
 
+/* Room for another member. */
+static IngestMember *
+next_member(Visit *visit)
+{
+	IngestRun  *run = visit->run;
+	IngestBatch *batch = visit->batch;
+
+	if (batch->member_count == run->member_room_count)
+	{
+		Size		count = Max((Size) run->member_room_count * 2, 4096);
+		Size		size = sizeof(IngestMember) * count;
+
+		run->member_room = run->member_room == NULL ?
+			MemoryContextAlloc(run->context, size) :
+			repalloc_huge(run->member_room, size);
+		run->member_room_count = count;
+		batch->members = run->member_room;
+	}
+	return &batch->members[batch->member_count++];
+}
+
 /* Notes a member, and its value if it is of use here. */
 static void
-take_member(Visit *visit, int index, ScanSlice value, ScanKind kind)
+take_member(Visit *visit, int index, const ScanMember *from)
 {
-	IngestBatch *batch = visit->batch;
 	IngestField *field = &visit->run->fields[index];
-	IngestMember *member;
+	IngestMember *member = next_member(visit);
 
-	if (batch->member_count == batch->member_allocated)
-	{
-		batch->member_allocated = Max(batch->member_allocated * 2, 4096);
-		batch->members = batch->members == NULL ?
-			palloc(sizeof(IngestMember) * batch->member_allocated) :
-			repalloc_huge(batch->members, sizeof(IngestMember) *
-						  (Size) batch->member_allocated);
-	}
-	member = &batch->members[batch->member_count++];
 	member->field = index;
-	member->kind = kind;
-	member->value = value;
+	member->kind = from->kind;
+	member->escaped = from->escaped;
+	member->value = from->value;
 	visit->record->member_count++;
-	field->kinds |= kind;
+	field->kinds |= from->kind;
+	if (field->is_plain)
+		return;
 	if (field->key >= 0)
 	{
-		visit->keys[field->key] = value;
+		visit->keys[field->key] = from->value;
 		visit->key_found[field->key] =
-			(kind & (SCAN_NULL | SCAN_CONTAINER)) == 0;
+			(from->kind & (SCAN_NULL | SCAN_CONTAINER)) == 0;
 	}
-	if (field->is_cursor && kind != SCAN_NULL)
-		visit->cursor = value;
-	if (field->is_tie && kind != SCAN_NULL)
-		visit->tie = value;
+	if (field->is_cursor && from->kind != SCAN_NULL)
+		visit->cursor = from->value;
+	if (field->is_tie && from->kind != SCAN_NULL)
+		visit->tie = from->value;
 }
 
 /* ScanVisitor for the record itself. */
 static void
-visit_member(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+visit_member(void *arg, const ScanMember *member)
 {
 	Visit	   *visit = arg;
 	const IngestStream *stream = visit->run->stream;
 
 	for (int i = 0; i < stream->flattened_count; i++)
-		if (kind == SCAN_CONTAINER && scan_name_is(name,
-												   stream->flattened[i]))
+		if (member->kind == SCAN_CONTAINER &&
+			scan_name_is(member->name, stream->flattened[i]))
 			return;
-	take_member(visit, find_field(visit, name), value, kind);
+	take_member(visit, find_field(visit, member->name, member->name_escaped),
+				member);
 }
 
 /* ScanVisitor for an object that is flattened. */
 static void
-visit_nested(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+visit_nested(void *arg, const ScanMember *member)
 {
 	Visit	   *visit = arg;
 
-	take_member(visit, find_nested_field(visit, name), value, kind);
+	take_member(visit, find_nested_field(visit, member->name), member);
 }
 
 /* Members that lie deeper: of flattened objects, and declared by path. */
@@ -213,15 +243,16 @@ take_nested(Visit *visit)
 		}
 	for (int i = 0; i < stream->path_count; i++)
 	{
+		ScanMember	member = {.escaped = true};
 		char	   *quoted;
-		ScanSlice	name;
 
-		if (!scan_path(record, stream->paths[i], &value, &kind))
+		if (!scan_path(record, stream->paths[i], &member.value,
+					   &member.kind))
 			continue;
 		quoted = psprintf("\"%s\"", stream->paths[i]);
-		name.start = quoted + 1;
-		name.length = strlen(stream->paths[i]);
-		take_member(visit, find_field(visit, name), value, kind);
+		member.name.start = quoted + 1;
+		member.name.length = strlen(stream->paths[i]);
+		take_member(visit, find_field(visit, member.name, true), &member);
 	}
 	/* a cursor or tie that is no field of its own */
 	if (visit->cursor.start == NULL && stream->cursor.field != NULL &&
@@ -289,29 +320,44 @@ says_deleted(const IngestStream *stream, ScanSlice record)
 	return value != NULL && strcmp(value, core_json_text(rule, "equals")) == 0;
 }
 
+/* Keeps the greatest cursor value, where they come in no order. */
+static void
+take_newest(Visit *visit)
+{
+	const IngestStream *stream = visit->run->stream;
+	IngestBatch *batch = visit->batch;
+	ScanSlice	before = visit->last_cursor;
+	char	   *value;
+
+	if (before.start != NULL && before.length == visit->cursor.length &&
+		memcmp(before.start, visit->cursor.start, before.length) == 0)
+		return;
+	value = scan_text(visit->cursor);
+	if (batch->newest == NULL ||
+		ingest_compare_values(stream->cursor.format, value,
+							  batch->newest) > 0)
+		batch->newest = value;
+}
+
 /* Keeps the record's cursor, for the position behind the batch. */
 static void
 take_cursor(Visit *visit)
 {
 	const IngestStream *stream = visit->run->stream;
-	IngestBatch *batch = visit->batch;
 	bool		by_tie = stream->paginator.kind == PAGES_KEYSET &&
 	stream->paginator.tie_break != NULL;
 
 	if (by_tie && visit->tie.start == NULL)
 		return;
 	if (by_tie)
-		batch->last_tie = scan_text(visit->tie);
+		visit->last_tie = visit->tie;
 	if (visit->cursor.start == NULL)
 		return;
-	batch->last_value = scan_text(visit->cursor);
-	if (batch->first_value == NULL)
-		batch->first_value = batch->last_value;
-	if (!stream->cursor.ordered &&
-		(batch->newest == NULL ||
-		 ingest_compare_values(stream->cursor.format, batch->last_value,
-							   batch->newest) > 0))
-		batch->newest = batch->last_value;
+	if (visit->batch->first_value == NULL)
+		visit->batch->first_value = scan_text(visit->cursor);
+	if (!stream->cursor.ordered)
+		take_newest(visit);
+	visit->last_cursor = visit->cursor;
 }
 
 /* Checks one record and takes its members, key and cursor. */
@@ -348,9 +394,30 @@ add_hash(uint64 hash, ScanSlice slice)
 							   Min(slice.length, PG_INT32_MAX), hash);
 }
 
+/* Room for so many records. */
+static IngestRecord *
+room_for_records(IngestRun *run, int count)
+{
+	if (count > run->record_room_count)
+	{
+		if (run->record_room != NULL)
+			pfree(run->record_room);
+		run->record_room = NULL;
+		run->record_room_count = 0;
+		run->record_room =
+			MemoryContextAllocHuge(run->context,
+								   sizeof(IngestRecord) * (Size) count);
+		run->record_room_count = count;
+	}
+	if (count > 0)
+		memset(run->record_room, 0, sizeof(IngestRecord) * (Size) count);
+	return run->record_room;
+}
+
 /*
- * The records that were cut, in the current context.  NULL with *problem set
- * where one is larger than the limit.
+ * The records that were cut, until the next batch; their values are in the
+ * current context.  NULL with *problem set where one is larger than the
+ * limit.
  */
 IngestBatch *
 ingest_read_records(IngestRun *run, const Split *split, char **problem)
@@ -366,9 +433,8 @@ ingest_read_records(IngestRun *run, const Split *split, char **problem)
 	visit.key_found = palloc(sizeof(bool) * key_count);
 	initStringInfo(&visit.name);
 	batch->count = split->count;
-	batch->records = palloc_extended(sizeof(IngestRecord) *
-									 (Size) Max(batch->count, 1),
-									 MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+	batch->records = room_for_records(run, batch->count);
+	batch->members = run->member_room;
 	for (int i = 0; i < batch->count; i++)
 	{
 		IngestRecord *record = &batch->records[i];
@@ -389,5 +455,9 @@ ingest_read_records(IngestRun *run, const Split *split, char **problem)
 		else
 			read_record(&visit, record);
 	}
+	if (visit.last_cursor.start != NULL)
+		batch->last_value = scan_text(visit.last_cursor);
+	if (visit.last_tie.start != NULL)
+		batch->last_tie = scan_text(visit.last_tie);
 	return batch;
 }

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "ingest/bytes.h"
 #include "ingest/scan.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -34,6 +35,7 @@ typedef struct Cursor
 	const char *end;
 	const char *reason;			/* why the record is bad, once known */
 	int			depth;
+	bool		escaped;		/* the string just passed has escapes */
 	ScanVisitor visitor;
 	void	   *arg;
 } Cursor;
@@ -142,10 +144,15 @@ scan_multibyte(Cursor *cursor)
 static bool
 scan_string(Cursor *cursor)
 {
-	while (cursor->at < cursor->end)
+	cursor->escaped = false;
+	for (;;)
 	{
-		unsigned char c = (unsigned char) *cursor->at;
+		unsigned char c;
 
+		cursor->at = bytes_skip_plain(cursor->at, cursor->end);
+		if (cursor->at >= cursor->end)
+			return bad(cursor, "invalid JSON: unfinished string");
+		c = (unsigned char) *cursor->at;
 		if (c == '"')
 		{
 			cursor->at++;
@@ -154,21 +161,16 @@ scan_string(Cursor *cursor)
 		if (c == '\\')
 		{
 			cursor->at++;
+			cursor->escaped = true;
 			if (!scan_escape(cursor))
-				return false;
-		}
-		else if (c >= 0x80)
-		{
-			if (!scan_multibyte(cursor))
 				return false;
 		}
 		else if (c < 0x20)
 			return bad(cursor, c == 0 ? "NUL character" :
 					   "invalid JSON: control character in a string");
-		else
-			cursor->at++;
+		else if (!scan_multibyte(cursor))
+			return false;
 	}
-	return bad(cursor, "invalid JSON: unfinished string");
 }
 
 /* Passes digits and counts them. */
@@ -268,30 +270,30 @@ scan_word(Cursor *cursor)
 static void
 scan_member(Cursor *cursor)
 {
-	ScanSlice	name;
-	ScanSlice	value;
-	ScanKind	kind;
+	ScanMember	member;
 
 	if (!accept(cursor, '"'))
 	{
 		bad(cursor, "invalid JSON: a member needs a name");
 		return;
 	}
-	name.start = cursor->at;
+	member.name.start = cursor->at;
 	if (!scan_string(cursor))
 		return;
-	name.length = cursor->at - name.start - 1;
+	member.name.length = cursor->at - member.name.start - 1;
+	member.name_escaped = cursor->escaped;
 	if (!accept(cursor, ':'))
 	{
 		bad(cursor, "invalid JSON: a name needs a value");
 		return;
 	}
 	skip_space(cursor);
-	value.start = cursor->at;
-	kind = scan_value(cursor);
-	value.length = cursor->at - value.start;
+	member.value.start = cursor->at;
+	member.kind = scan_value(cursor);
+	member.value.length = cursor->at - member.value.start;
+	member.escaped = member.kind == SCAN_STRING && cursor->escaped;
 	if (cursor->reason == NULL && cursor->depth == 1 && cursor->visitor)
-		cursor->visitor(cursor->arg, name, value, kind);
+		cursor->visitor(cursor->arg, &member);
 }
 
 /* An object or array after its opening bracket. */
@@ -415,6 +417,17 @@ append_escape(StringInfo text, Cursor *cursor)
 	append_code_point(text, unit);
 }
 
+/* A copy of the bytes, ended with a NUL. */
+static char *
+copy_bytes(const char *start, size_t length)
+{
+	char	   *copy = palloc(length + 1);
+
+	memcpy(copy, start, length);
+	copy[length] = '\0';
+	return copy;
+}
+
 /* A value of a checked record as text: strings decoded, the rest as is. */
 char *
 scan_text(ScanSlice value)
@@ -423,15 +436,20 @@ scan_text(ScanSlice value)
 	StringInfoData text;
 
 	if (value.length == 0 || *value.start != '"')
-		return pnstrdup(value.start, value.length);
+		return copy_bytes(value.start, value.length);
+	if (memchr(value.start, '\\', value.length) == NULL)
+		return copy_bytes(value.start + 1, value.length - 2);
 	initStringInfo(&text);
 	cursor.at++;
 	cursor.end--;
 	while (cursor.at < cursor.end)
 	{
-		if (*cursor.at != '\\')
-			appendStringInfoChar(&text, *cursor.at++);
-		else
+		const char *escape = memchr(cursor.at, '\\', cursor.end - cursor.at);
+		const char *past = escape ? escape : cursor.end;
+
+		appendBinaryStringInfo(&text, cursor.at, past - cursor.at);
+		cursor.at = past;
+		if (escape != NULL)
 		{
 			cursor.at++;
 			append_escape(&text, &cursor);
@@ -463,15 +481,15 @@ typedef struct Wanted
 } Wanted;
 
 static void
-visit_wanted(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+visit_wanted(void *arg, const ScanMember *member)
 {
 	Wanted	   *wanted = arg;
 
-	if (name.length == wanted->length &&
-		memcmp(name.start, wanted->name, name.length) == 0)
+	if (member->name.length == wanted->length &&
+		memcmp(member->name.start, wanted->name, wanted->length) == 0)
 	{
-		wanted->value = value;
-		wanted->kind = kind;
+		wanted->value = member->value;
+		wanted->kind = member->kind;
 		wanted->found = true;
 	}
 }

@@ -27,9 +27,18 @@ typedef struct ScanSlice
 	size_t		length;
 } ScanSlice;
 
+/* A member of an object. */
+typedef struct ScanMember
+{
+	ScanSlice	name;			/* without its quotes */
+	ScanSlice	value;
+	ScanKind	kind;
+	bool		name_escaped;	/* the name has escapes */
+	bool		escaped;		/* the value is a string that has some */
+} ScanMember;
+
 /* Called for each member of a record's top level. */
-typedef void (*ScanVisitor) (void *arg, ScanSlice name, ScanSlice value,
-							 ScanKind kind);
+typedef void (*ScanVisitor) (void *arg, const ScanMember *member);
 
 /* Called for each element of an array. */
 typedef void (*ScanElement) (void *arg, ScanSlice value, ScanKind kind);

@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "ingest/bytes.h"
 #include "ingest/split.h"
 #include "miscadmin.h"
 
@@ -71,14 +72,16 @@ skip_space(const char *c, const char *end)
 static const char *
 skip_string(const char *c, const char *end)
 {
-	for (c++; c < end; c++)
+	for (c++;; c += 2)
 	{
+		c = bytes_skip_unquoted(c, end);
+		if (c >= end)
+			return NULL;
 		if (*c == '"')
 			return c + 1;
-		if (*c == '\\')
-			c++;
+		if (end - c < 2)
+			return NULL;
 	}
-	return NULL;
 }
 
 /*

@@ -6,7 +6,9 @@
  * A record's members become the row's values, its jsonb a row of landing.
  * For each record the key's index tells whether staging has it: a new row is
  * inserted, a changed one updated, an unchanged one (its hash is the same)
- * left alone and not landed again.  Inserts go in groups, as COPY's do.
+ * left alone and not landed again.  Where the caller trusts that all keys are
+ * new, that is left to the insertion, which fails if they are not.  Inserts
+ * go in groups, as COPY's do.
  * Constraints, indexes and row triggers that a user put on staging hold; so
  * a store behaves like the INSERT and UPDATE that it replaces.
  *
@@ -32,6 +34,7 @@
 #include "executor/nodeModifyTable.h"
 #include "ingest/ingest.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -40,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #define MOST_SLOTS 1000
+#define MOST_BYTES (256 * 1024) /* of records that are in the slots */
 #define MOST_VALUES 65536		/* in the slots together */
 
 /* The attributes of a row of landing. */
@@ -84,7 +88,11 @@ struct IngestStore
 	int			hash_attribute;
 	int			window_attribute;	/* 0 where there is none */
 	bool		append;
+	bool		deletes;		/* records may take their rows away */
+	bool		lenient;		/* values that do not fit are left out */
+	size_t		gathered;		/* bytes of the records in the slots */
 	IngestEncoder encoder;
+	IngestRoom	room;
 	MemoryContext row_context;
 };
 
@@ -227,6 +235,9 @@ ingest_open_store(IngestRun *run, int records)
 
 	store->run = run;
 	store->append = strcmp(run->stream->disposition, "append") == 0;
+	store->deletes = strcmp(run->stream->hard_deletes, "ignore") != 0 &&
+		strcmp(run->stream->disposition, "merge") == 0;
+	store->lenient = strcmp(run->stream->contract, "discard_value") == 0;
 	store->estate = CreateExecutorState();
 	store->estate->es_snapshot = GetActiveSnapshot();
 	EvalPlanQualInit(&store->epq, store->estate, NULL, NIL, -1
@@ -255,7 +266,7 @@ ingest_open_store(IngestRun *run, int records)
 		open_key_index(store);
 	InitDirtySnapshot(store->dirty);
 	ingest_open_encoder(&store->encoder, run);
-	store->row_context = run->row_context;
+	store->row_context = store->room.context = run->row_context;
 	return store;
 }
 
@@ -298,7 +309,12 @@ flush(IngestStore *store, Target *target, int *at)
 	if (target->filled == 0)
 		return;
 	if (target->bulk == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
+
 		target->bulk = GetBulkInsertState();
+		MemoryContextSwitchTo(caller);
+	}
 	table_multi_insert(target->relation, target->slots, target->filled,
 					   GetCurrentCommandId(true), 0, target->bulk);
 	for (int i = 0; i < target->filled; i++)
@@ -314,6 +330,15 @@ flush(IngestStore *store, Target *target, int *at)
 	ResetPerTupleExprContext(estate);
 }
 
+/* Forgets the values of the rows that were gathered. */
+static void
+forget_rows(IngestStore *store)
+{
+	MemoryContextReset(store->row_context);
+	store->room.next = store->room.end = NULL;
+	store->gathered = 0;
+}
+
 /* Writes both tables' rows, and makes them visible to what follows. */
 static void
 flush_all(IngestStore *store, int *at)
@@ -321,6 +346,7 @@ flush_all(IngestStore *store, int *at)
 	flush(store, &store->staging, at);
 	flush(store, &store->landing, at);
 	CommandCounterIncrement();
+	forget_rows(store);
 }
 
 /* The next free slot, emptied. */
@@ -344,6 +370,20 @@ set_value(TupleTableSlot *slot, int attribute, Datum value)
 
 /* ---- a record ---- */
 
+/* A member's value, not null, for its column. */
+static Datum
+column_value(IngestStore *store, int column, const IngestMember *member)
+{
+	Datum		value;
+
+	if (store->run->columns[column].type == JSONBOID &&
+		member->kind == SCAN_CONTAINER &&
+		ingest_encoded_container(&store->encoder, member, &store->room,
+								 &value))
+		return value;
+	return ingest_input(store->inputs[column], member, &store->room);
+}
+
 /* The row of staging that the record is; ERROR where it cannot be typed. */
 static TupleTableSlot *
 make_row(IngestStore *store, const IngestBatch *batch,
@@ -352,7 +392,6 @@ make_row(IngestStore *store, const IngestBatch *batch,
 	const IngestRun *run = store->run;
 	TupleTableSlot *slot = next_slot(&store->staging);
 	const IngestMember *member = &batch->members[record->first_member];
-	bool		lenient = strcmp(run->stream->contract, "discard_value") == 0;
 
 	for (int i = 0; i < record->member_count; i++, member++)
 	{
@@ -363,12 +402,11 @@ make_row(IngestStore *store, const IngestBatch *batch,
 			continue;
 		target = &run->columns[column];
 		if (member->kind == SCAN_NULL ||
-			(lenient && !ingest_fits(target, member->kind)))
+			(store->lenient && !ingest_fits(target, member->kind)))
 			slot->tts_isnull[target->attnum - 1] = true;
 		else
 			set_value(slot, target->attnum - 1,
-					  ingest_input(store->inputs[column], member->value,
-								   member->kind));
+					  column_value(store, column, member));
 	}
 	set_value(slot, store->run_attribute - 1, Int64GetDatum(run->run_id));
 	set_value(slot, store->time_attribute - 1,
@@ -386,6 +424,9 @@ make_row(IngestStore *store, const IngestBatch *batch,
 static bool
 find_row(IngestStore *store, TupleTableSlot *row)
 {
+	MemoryContext caller;
+	bool		found;
+
 	for (int i = 0; i < store->key_count; i++)
 	{
 		int			column = store->index->rd_index->indkey.values[i] - 1;
@@ -394,9 +435,18 @@ find_row(IngestStore *store, TupleTableSlot *row)
 			return false;
 		store->keys[i].sk_argument = row->tts_values[column];
 	}
+	/* the scan is used again after the values of the rows are gone */
+	caller = MemoryContextSwitchTo(store->estate->es_query_cxt);
+	if (store->scan == NULL)
+		store->scan = core_compat_index_beginscan(store->staging.relation,
+												  store->index,
+												  &store->dirty,
+												  store->key_count);
 	index_rescan(store->scan, store->keys, store->key_count, NULL, 0);
-	return index_getnext_slot(store->scan, ForwardScanDirection,
-							  store->found);
+	found = index_getnext_slot(store->scan, ForwardScanDirection,
+							   store->found);
+	MemoryContextSwitchTo(caller);
+	return found;
 }
 
 /* Is the row that was found the same record? */
@@ -449,7 +499,7 @@ static void
 land(IngestStore *store, const IngestRecord *record, const Jsonb *jsonb,
 	 int number)
 {
-	char	   *copy = palloc(VARSIZE(jsonb));
+	char	   *copy = ingest_take_room(&store->room, VARSIZE(jsonb));
 	TupleTableSlot *slot = next_slot(&store->landing);
 	const int  *attributes = store->landing_attributes;
 
@@ -472,10 +522,16 @@ land(IngestStore *store, const IngestRecord *record, const Jsonb *jsonb,
 static bool
 takes_away(const IngestStore *store, const IngestRecord *record)
 {
-	const IngestStream *stream = store->run->stream;
+	return record->deleted && store->deletes;
+}
 
-	return record->deleted && strcmp(stream->hard_deletes, "ignore") != 0 &&
-		strcmp(stream->disposition, "merge") == 0;
+/* Is its key to be looked up? */
+static bool
+looks_up(const IngestStore *store, const IngestRecord *record,
+		 const IngestStored *stored)
+{
+	return store->index != NULL &&
+		(!stored->trusting || record->again || takes_away(store, record));
 }
 
 /* One record into both tables, where it is new or changed. */
@@ -484,19 +540,21 @@ store_record(IngestStore *store, const IngestBatch *batch,
 			 const IngestRecord *record, int number, IngestStored *stored,
 			 int *at)
 {
-	Jsonb	   *jsonb =
-	ingest_encode_record(&store->encoder, record,
-						 &batch->members[record->first_member]);
-	uint64		hash = hash_bytes_extended((unsigned char *) VARDATA(jsonb),
-										   VARSIZE(jsonb) - VARHDRSZ, 0);
+	Jsonb	   *jsonb;
+	uint64		hash;
 	TupleTableSlot *row;
 	bool		found;
 
 	if (record->again)
 		flush_all(store, at);
 	*at = number;
+	jsonb = ingest_encode_record(&store->encoder, record,
+								 &batch->members[record->first_member]);
+	hash = hash_bytes_extended((unsigned char *) VARDATA(jsonb),
+							   VARSIZE(jsonb) - VARHDRSZ, 0);
 	row = make_row(store, batch, record, hash);
-	found = store->index != NULL && find_row(store, row);
+	found = looks_up(store, record, stored) && find_row(store, row);
+	stored->found += found;
 	if (takes_away(store, record))
 	{
 		ExecClearTuple(row);
@@ -516,6 +574,9 @@ store_record(IngestStore *store, const IngestBatch *batch,
 		update_row(store, row);
 	land(store, record, jsonb, number);
 	stored->landed++;
+	store->gathered += record->slice.length;
+	if (store->gathered > MOST_BYTES)
+		flush_all(store, at);
 }
 
 /* Ends what must not outlive the subtransaction. */
@@ -556,6 +617,20 @@ ingest_store_failed(IngestStore *store)
 	}
 }
 
+/* Is there no row in staging, as far as its size tells? */
+bool
+ingest_store_is_empty(const IngestStore *store)
+{
+	return RelationGetNumberOfBlocks(store->staging.relation) == 0;
+}
+
+/* May keys be left to the insertion to check?  Triggers must not see it. */
+bool
+ingest_store_may_trust(const IngestStore *store)
+{
+	return store->index != NULL && !store->row_by_row;
+}
+
 /*
  * Stores up to capacity records.  *at is always the record being stored, so
  * that after an ERROR the caller knows which one it was.
@@ -567,13 +642,8 @@ ingest_store(IngestStore *store, const IngestBatch *batch,
 	MemoryContext caller = MemoryContextSwitchTo(store->row_context);
 	bool		triggers = store->staging.info->ri_TrigDesc != NULL;
 
-	MemoryContextReset(store->row_context);
+	forget_rows(store);
 	store->estate->es_output_cid = GetCurrentCommandId(true);
-	if (store->index != NULL)
-		store->scan = core_compat_index_beginscan(store->staging.relation,
-												  store->index,
-												  &store->dirty,
-												  store->key_count);
 	if (triggers)
 		AfterTriggerBeginQuery();
 	for (int i = 0; i < count; i++)

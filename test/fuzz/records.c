@@ -33,11 +33,15 @@ typedef struct Cut
 
 /* ScanVisitor and ScanElement: values can be read. */
 static void
-visit(void *arg, ScanSlice name, ScanSlice value, ScanKind kind)
+visit(void *arg, const ScanMember *member)
 {
-	(void) scan_name_is(name, "id");
-	if (kind == SCAN_STRING)
-		(void) scan_text(value);
+	(void) scan_name_is(member->name, "id");
+	if (member->kind != SCAN_STRING)
+		return;
+	(void) scan_text(member->value);
+	if (member->escaped !=
+		(memchr(member->value.start, '\\', member->value.length) != NULL))
+		abort();
 }
 
 static void
