@@ -58,8 +58,10 @@ typedef struct Target
 {
 	Relation	relation;
 	ResultRelInfo *info;
-	TupleTableSlot **slots;
+	TupleDesc	descriptor;
+	TupleTableSlot **slots;		/* made when they are needed */
 	int			filled;
+	MemoryContext context;		/* of the slots */
 	BulkInsertState bulk;
 	int		   *record_of;		/* slot → record, for errors */
 } Target;
@@ -110,10 +112,12 @@ open_target(IngestStore *store, Target *target, Oid table)
 static void
 make_slots(Target *target, int count)
 {
-	target->slots = palloc(sizeof(TupleTableSlot *) * count);
+	target->slots = palloc0(sizeof(TupleTableSlot *) * count);
 	target->record_of = palloc(sizeof(int) * count);
-	for (int i = 0; i < count; i++)
-		target->slots[i] = table_slot_create(target->relation, NULL);
+	/* a descriptor of one's own: slots do not have to count on it */
+	target->descriptor =
+		CreateTupleDescCopyConstr(RelationGetDescr(target->relation));
+	target->context = CurrentMemoryContext;
 }
 
 /* The attribute of a bookkeeping column, 0 where there is none. */
@@ -280,7 +284,7 @@ ingest_store_capacity(const IngestStore *store)
 static void
 close_target(IngestStore *store, Target *target)
 {
-	for (int i = 0; i < store->capacity; i++)
+	for (int i = 0; i < store->capacity && target->slots[i] != NULL; i++)
 		ExecDropSingleTupleTableSlot(target->slots[i]);
 	ExecCloseIndices(target->info);
 	table_close(target->relation, NoLock);
@@ -349,12 +353,27 @@ flush_all(IngestStore *store, int *at)
 	forget_rows(store);
 }
 
+/* A slot for rows of the table. */
+static TupleTableSlot *
+make_slot(const Target *target)
+{
+	MemoryContext caller = MemoryContextSwitchTo(target->context);
+	TupleTableSlot *slot =
+	MakeSingleTupleTableSlot(target->descriptor,
+							 table_slot_callbacks(target->relation));
+
+	MemoryContextSwitchTo(caller);
+	return slot;
+}
+
 /* The next free slot, emptied. */
 static TupleTableSlot *
 next_slot(Target *target)
 {
 	TupleTableSlot *slot = target->slots[target->filled];
 
+	if (slot == NULL)
+		target->slots[target->filled] = slot = make_slot(target);
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true,
 		   sizeof(bool) * slot->tts_tupleDescriptor->natts);
