@@ -170,6 +170,7 @@ mark_carried(HistoryMerge *merge, HistoryTimeline *timeline)
 		HistoryVersion *version = &timeline->versions[i];
 
 		if (version->is_deleted || !version->is_exact ||
+			version->fact->parts != NIL ||
 			(by_time && version->from != version->fact->at))
 			continue;
 		if (bms_is_empty(version->unknown) ||
@@ -224,6 +225,7 @@ mark_repeated(HistoryMerge *merge, HistoryTimeline *timeline)
 		Bitmapset  *missing;
 
 		if (fact->is_delete || before->is_delete || fact->is_implied ||
+			fact->parts != NIL ||
 			!find_extract(merge, fact->at, &missing) ||
 			!bms_equal(fact->unknown, bms_union(before->unknown, missing)) ||
 			begins_between(timeline, before->at, fact->at))
@@ -288,6 +290,21 @@ remember_sightings(HistoryMerge *merge, HistoryTimeline *timeline)
 	}
 }
 
+/* Remembers the parts of a fact, as far as that was not done before. */
+static void
+remember_parts(HistoryMerge *merge, const HistoryFact *fact)
+{
+	ListCell   *cell;
+
+	foreach(cell, fact->parts)
+	{
+		HistoryFact *part = lfirst(cell);
+
+		if (!part->is_remembered)
+			history_store_observe(merge->store, part, "record");
+	}
+}
+
 /* What the versions do not show of the records, and all deletes. */
 static void
 remember_facts(HistoryMerge *merge, HistoryTimeline *timeline)
@@ -299,8 +316,10 @@ remember_facts(HistoryMerge *merge, HistoryTimeline *timeline)
 	{
 		HistoryFact *fact = timeline->facts[i];
 
-		if (!fact->is_remembered &&
-			(fact->is_delete || fact->is_in_observed || !fact->is_implied))
+		if (fact->parts != NIL)
+			remember_parts(merge, fact);
+		else if (!fact->is_remembered &&
+				 (fact->is_delete || fact->is_in_observed || !fact->is_implied))
 			history_store_observe(merge->store, fact, fact->is_delete ?
 								  "delete" : "record");
 	}

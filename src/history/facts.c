@@ -138,15 +138,39 @@ add_extract_record(History *history, HistoryTimeline *timeline, int count,
 	history_add_fact(timeline, fact);
 }
 
-/* Two tracked rows of one sequence: by the hash, as between records. */
+/* Of the columns that only one of two knows, the first by name. */
+static int
+first_difference(const History *history, const Bitmapset *unknown,
+				 const Bitmapset *other_unknown)
+{
+	int			first = -1;
+
+	for (int i = 0; i < history->column_count; i++)
+		if (bms_is_member(i, unknown) != bms_is_member(i, other_unknown) &&
+			(first < 0 || strcmp(history->columns[i].name,
+								 history->columns[first].name) < 0))
+			first = i;
+	return first;
+}
+
+/*
+ * Two tracked rows of one sequence: by the hash, as between records.  If that
+ * is the same, by which of them knows the first column that the other lacks.
+ */
 static bool
-has_greater_hash(History *history, const Datum *values, const bool *nulls,
-				 const Datum *other_values, const bool *other_nulls)
+outranks(History *history, const HistorySighting *a, const HistorySighting *b)
 {
 	int			roles = HISTORY_ROLE(HISTORY_TRACKED);
+	int64		hash = (int64) history_hash(history, roles, a->values,
+											a->nulls);
+	int64		other = (int64) history_hash(history, roles, b->values,
+											 b->nulls);
+	int			first;
 
-	return (int64) history_hash(history, roles, values, nulls) >
-		(int64) history_hash(history, roles, other_values, other_nulls);
+	if (hash != other)
+		return hash > other;
+	first = first_difference(history, a->unknown, b->unknown);
+	return first >= 0 && bms_is_member(first, b->unknown);
 }
 
 /* What __observed says of the extract of this time, or NULL. */
@@ -162,9 +186,7 @@ remembered_sighting(History *history, HistoryTimeline *timeline,
 		HistorySighting *seen = lfirst(cell);
 
 		if (seen->at == at &&
-			(found == NULL ||
-			 has_greater_hash(history, seen->values, seen->nulls,
-							  found->values, found->nulls)))
+			(found == NULL || outranks(history, seen, found)))
 			found = seen;
 	}
 	return found;
@@ -198,6 +220,26 @@ add_sightings(HistoryMerge *merge, HistoryTimeline *timeline)
 	}
 }
 
+/* What an extract with this record saw. */
+static HistorySighting
+saw_record(const HistoryFact *fact)
+{
+	HistorySighting sighting = {.values = fact->values,.nulls = fact->nulls,
+	.unknown = fact->unknown};
+
+	return sighting;
+}
+
+/* Of two records of one extract and sequence, does the first count? */
+static bool
+is_greater(History *history, const HistoryFact *a, const HistoryFact *b)
+{
+	HistorySighting first = saw_record(a);
+	HistorySighting second = saw_record(b);
+
+	return outranks(history, &first, &second);
+}
+
 /* The latest of this merge's records of the key up to its extract's time. */
 static HistoryFact *
 latest_fresh(HistoryMerge *merge, HistoryTimeline *timeline)
@@ -213,10 +255,8 @@ latest_fresh(HistoryMerge *merge, HistoryTimeline *timeline)
 			continue;
 		order = latest ? history_compare_sequence(merge->history, fact,
 												  latest) : 1;
-		if (order > 0 ||
-			(order == 0 &&
-			 has_greater_hash(merge->history, fact->values, fact->nulls,
-							  latest->values, latest->nulls)))
+		if (order > 0 || (order == 0 && is_greater(merge->history, fact,
+												   latest)))
 			latest = fact;
 	}
 	return latest;
@@ -256,9 +296,9 @@ static void
 see_record(History *history, HistorySighting *sighting,
 		   const HistoryFact *fact)
 {
-	if (sighting->present &&
-		has_greater_hash(history, sighting->values, sighting->nulls,
-						 fact->values, fact->nulls))
+	HistorySighting seen = saw_record(fact);
+
+	if (sighting->present && !outranks(history, &seen, sighting))
 		return;
 	sighting->is_remembered = false;
 	sighting->present = true;

@@ -179,6 +179,10 @@ typedef struct HistoryFact
 	bool		is_effective;	/* the last of its instant */
 	bool		is_implied;		/* the versions say the same */
 	bool		is_counted;		/* a fresh record, to be counted */
+	List	   *parts;			/* facts of which it was put together, or NIL */
+	int			known;			/* of parts: their order (order.c) */
+	int64		rank;
+	int64		second_rank;
 } HistoryFact;
 
 /* What a complete extract saw of the key. */
@@ -331,6 +335,8 @@ extern bool history_same_columns(History *history, int roles,
 								 const Bitmapset *other_unknown);
 extern uint64 history_hash(History *history, int roles, const Datum *values,
 						   const bool *nulls);
+extern int64 history_value_hash(HistoryColumn *column, Datum value,
+								bool isnull);
 extern uint64 history_key_hash(History *history, const Datum *values);
 extern bool history_same_key(History *history, const Datum *a,
 							 const Datum *b);

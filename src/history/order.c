@@ -5,10 +5,21 @@
  *
  * Records of the same whole sequence are one fact, said several times: by a
  * record sent again, by a row of __observed, by the version that carries its
- * columns.  Where they know different columns, they are put together.  Where
- * they contradict each other, the one with the greater hash wins, whatever
- * came first, and the other goes to quarantine.  A delete comes after the
- * records of its sequence.
+ * columns.  What they say together must depend on nothing but which records
+ * there are, and must follow from what is kept of them:
+ *
+ *	- of records that know the same columns and contradict each other, the
+ *	  one with the greater hash counts, and the other goes to quarantine;
+ *	- a record that knows more columns counts, and one that knows only some
+ *	  of them adds nothing;
+ *	- what is left are parts of which none knows all that another does.  They
+ *	  are put together, the one that knows the most first, then by hash; one
+ *	  that contradicts those before it goes to quarantine, but is remembered
+ *	  like them, since they may be beaten later;
+ *	- of a type-0 column the value with the greater hash counts, for such
+ *	  columns do not contradict each other.
+ *
+ * A delete comes after the records of its sequence.
  *
  * A row of __observed is exact, while a version may have been overwritten
  * since it was opened; so where there is one, the version does not count.
@@ -53,6 +64,26 @@ compare_hash(History *history, int roles, const HistoryFact *a,
 	return first < second ? -1 : first > second;
 }
 
+/* By the order of the types: for those that have one but no hash. */
+static int
+compare_values(History *history, const HistoryFact *a, const HistoryFact *b)
+{
+	int			order = 0;
+
+	for (int i = 0; i < history->column_count && order == 0; i++)
+	{
+		HistoryColumn *column = &history->columns[i];
+
+		if ((HISTORY_ROLE(column->role) & COMPARED_ROLES) && !column->has_hash &&
+			column->has_order && !a->nulls[i] && !b->nulls[i])
+			order = DatumGetInt32(FunctionCall2Coll(&column->order,
+													column->collation,
+													a->values[i],
+													b->values[i]));
+	}
+	return order;
+}
+
 /* Which of two contradicting facts wins: above 0 the first. */
 static int
 compare_rank(History *history, const HistoryFact *a, const HistoryFact *b)
@@ -60,48 +91,89 @@ compare_rank(History *history, const HistoryFact *a, const HistoryFact *b)
 	int			order = compare_hash(history, HISTORY_ROLE(HISTORY_TRACKED),
 									 a, b);
 
-	return order != 0 ? order : compare_hash(history, COMPARED_ROLES, a, b);
+	if (order == 0)
+		order = compare_hash(history, COMPARED_ROLES, a, b);
+	return order != 0 ? order : compare_values(history, a, b);
 }
 
-/* The columns of these roles that one knows and the other does not. */
+/* The columns that are compared and that the fact does not know. */
 static Bitmapset *
-more_known(History *history, int roles, const HistoryFact *fact,
-		   const HistoryFact *other)
+compared_unknown(History *history, const HistoryFact *fact)
 {
-	Bitmapset  *more = bms_difference(fact->unknown, other->unknown);
+	Bitmapset  *unknown = bms_copy(fact->unknown);
 
-	for (int i = 0; i < history->column_count; i++)
-		if ((HISTORY_ROLE(history->columns[i].role) & roles) == 0)
-			more = bms_del_member(more, i);
-	return more;
+	for (int i = -1; (i = bms_next_member(fact->unknown, i)) >= 0;)
+		if ((HISTORY_ROLE(history->columns[i].role) & COMPARED_ROLES) == 0)
+			unknown = bms_del_member(unknown, i);
+	return unknown;
 }
 
-/* A fact, with what the other one knows of columns of these roles. */
-static HistoryFact *
-put_together(History *history, int roles, HistoryFact *fact,
-			 HistoryFact *other)
+static bool
+agree(History *history, int roles, const HistoryFact *a,
+	  const HistoryFact *b)
 {
-	Bitmapset  *more = more_known(history, roles, fact, other);
-	HistoryFact *both;
+	return history_same_columns(history, roles, a->values, a->nulls,
+								a->unknown, b->values, b->nulls, b->unknown);
+}
 
-	if (bms_is_empty(more))
-		return fact;
-	both = palloc(sizeof(HistoryFact));
-	*both = *fact;
-	both->values = palloc(sizeof(Datum) * history->column_count);
-	both->nulls = palloc(sizeof(bool) * history->column_count);
-	for (int i = 0; i < history->column_count; i++)
+/* A copy whose columns may be changed. */
+static HistoryFact *
+copy_fact(const History *history, const HistoryFact *fact)
+{
+	HistoryFact *copy = palloc(sizeof(HistoryFact));
+	Size		size = sizeof(Datum) * history->column_count;
+
+	*copy = *fact;
+	copy->values = palloc(size);
+	copy->nulls = palloc(sizeof(bool) * history->column_count);
+	memcpy(copy->values, fact->values, size);
+	memcpy(copy->nulls, fact->nulls, sizeof(bool) * history->column_count);
+	copy->unknown = bms_copy(fact->unknown);
+	return copy;
+}
+
+/* Tells the fact a column that the other one knows. */
+static void
+learn(HistoryFact *fact, const HistoryFact *other, int column)
+{
+	fact->values[column] = other->values[column];
+	fact->nulls[column] = other->nulls[column];
+	fact->unknown = bms_del_member(fact->unknown, column);
+}
+
+/* Does the other fact know a value of a type-0 column that counts more? */
+static bool
+knows_better(History *history, const HistoryFact *fact,
+			 const HistoryFact *other, int column)
+{
+	HistoryColumn *c = &history->columns[column];
+
+	if (c->role != HISTORY_FIXED || bms_is_member(column, other->unknown))
+		return false;
+	return bms_is_member(column, fact->unknown) ||
+		history_value_hash(c, other->values[column], other->nulls[column]) >
+		history_value_hash(c, fact->values[column], fact->nulls[column]);
+}
+
+/* The fact, with the type-0 columns of the other where these count. */
+static HistoryFact *
+with_fixed(History *history, HistoryFact *fact, const HistoryFact *other)
+{
+	HistoryFact *both = fact;
+
+	for (int i = 0; history->has_fixed && i < history->column_count; i++)
 	{
-		HistoryFact *knows = bms_is_member(i, more) ? other : fact;
-
-		both->values[i] = knows->values[i];
-		both->nulls[i] = knows->nulls[i];
+		if (!knows_better(history, both, other, i))
+			continue;
+		if (both == fact)
+			both = copy_fact(history, fact);
+		learn(both, other, i);
 	}
-	both->unknown = bms_difference(fact->unknown, more);
-	both->origin = Min(fact->origin, other->origin);
-	both->is_remembered = fact->origin == HISTORY_FROM_OBSERVED &&
-		other->origin == HISTORY_FROM_OBSERVED;
-	both->is_counted = fact->is_counted || other->is_counted;
+	if (both != fact)
+	{
+		both->origin = Min(fact->origin, other->origin);
+		both->is_remembered = fact->is_remembered && other->is_remembered;
+	}
 	return both;
 }
 
@@ -118,71 +190,171 @@ reject_loser(HistoryMerge *merge, const HistoryFact *loser,
 					   "time");
 }
 
-/* Two facts of the same whole sequence: what they say together. */
+/* Of two facts, one of which adds nothing, the one that counts. */
 static HistoryFact *
-fold(HistoryMerge *merge, HistoryFact *fact, HistoryFact *other,
-	 bool is_first)
+keep_one(HistoryMerge *merge, HistoryFact *kept, HistoryFact *other,
+		 bool is_first)
 {
 	History    *history = merge->history;
-	HistoryFact *winner = fact;
-	HistoryFact *loser;
-	bool		is_counted;
-	int			fixed = 0;
-	bool		is_same = fact->is_delete ||
-	history_same_columns(history, COMPARED_ROLES, fact->values,
-						 fact->nulls, fact->unknown, other->values,
-						 other->nulls, other->unknown);
+	HistoryFact *result = with_fixed(history, kept, other);
+	HistoryFact *loser = NULL;
 
-	if (is_same && is_first && !fact->is_delete &&
-		!history_same_columns(history, HISTORY_ROLE(HISTORY_FIXED),
-							  fact->values, fact->nulls, fact->unknown,
-							  other->values, other->nulls, other->unknown))
-		fixed = compare_hash(history, HISTORY_ROLE(HISTORY_FIXED), fact,
-							 other);
-	if (is_same && fixed == 0)
+	if (!agree(history, COMPARED_ROLES, kept, other))
+		loser = other;
+	else if (is_first &&
+			 !agree(history, HISTORY_ROLE(HISTORY_FIXED), kept, other))
+		loser = result == kept ? other : kept;
+	if (loser)
 	{
-		if (other->is_counted)
-			merge->counts.unchanged++;
-		other->is_counted = false;
-		return fact->is_delete ? fact :
-			put_together(history, ~0, fact, other);
+		HistoryFact *winner = loser == other ? kept : other;
+
+		reject_loser(merge, loser, winner);
+		result->is_counted = winner->is_counted;
 	}
-	if (is_same ? fixed < 0 : compare_rank(history, fact, other) < 0)
-		winner = other;
-	loser = winner == fact ? other : fact;
-	reject_loser(merge, loser, winner);
-	/* type-0 columns do not contradict each other */
-	is_counted = winner->is_counted;
-	winner = put_together(history, HISTORY_ROLE(HISTORY_FIXED), winner, loser);
-	winner->is_counted = is_counted;
-	winner->is_in_observed = fact->is_in_observed || other->is_in_observed;
-	return winner;
+	else if (other->is_counted)
+		merge->counts.unchanged++;
+	result->is_in_observed = kept->is_in_observed || other->is_in_observed;
+	return result;
 }
 
-/* Does a row of __observed say anything of this sequence? */
-static bool
-is_observed(HistoryFact **facts, int count)
+/* Adds a fact to the parts, of which none knows all that another does. */
+static List *
+add_part(HistoryMerge *merge, List *parts, HistoryFact *fact, bool is_first)
 {
+	History    *history = merge->history;
+	Bitmapset  *unknown = compared_unknown(history, fact);
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, parts)
+	{
+		HistoryFact *part = lfirst(cell);
+		Bitmapset  *part_unknown = compared_unknown(history, part);
+		bool		is_enough = bms_is_subset(part_unknown, unknown);
+
+		if (is_enough && bms_equal(part_unknown, unknown) &&
+			!agree(history, COMPARED_ROLES, part, fact))
+			is_enough = compare_rank(history, part, fact) >= 0;
+		if (is_enough)
+		{
+			/* then no part before it was left out */
+			lfirst(cell) = keep_one(merge, part, fact, is_first);
+			return parts;
+		}
+		if (bms_is_subset(unknown, part_unknown))
+			fact = keep_one(merge, fact, part, is_first);
+		else
+			result = lappend(result, part);
+	}
+	return lappend(result, fact);
+}
+
+/* By how much they know, then by rank: the first part counts the most. */
+static int
+compare_parts(const ListCell *a, const ListCell *b)
+{
+	const HistoryFact *first = lfirst(a);
+	const HistoryFact *second = lfirst(b);
+
+	if (first->known != second->known)
+		return first->known > second->known ? -1 : 1;
+	if (first->rank != second->rank)
+		return first->rank > second->rank ? -1 : 1;
+	if (first->second_rank != second->second_rank)
+		return first->second_rank > second->second_rank ? -1 : 1;
+	return 0;
+}
+
+static void
+rank_part(History *history, HistoryFact *part)
+{
+	part->known = -bms_num_members(compared_unknown(history, part));
+	part->rank = (int64) history_hash(history, HISTORY_ROLE(HISTORY_TRACKED),
+									  part->values, part->nulls);
+	part->second_rank = (int64) history_hash(history, COMPARED_ROLES,
+											 part->values, part->nulls);
+}
+
+/* What the parts say together. */
+static HistoryFact *
+put_together(HistoryMerge *merge, List *parts)
+{
+	History    *history = merge->history;
+	HistoryFact *both;
+	ListCell   *cell;
+
+	if (list_length(parts) == 1)
+		return linitial(parts);
+	foreach(cell, parts)
+		rank_part(history, lfirst(cell));
+	list_sort(parts, compare_parts);
+	both = copy_fact(history, linitial(parts));
+	for_each_from(cell, parts, 1)
+	{
+		HistoryFact *part = lfirst(cell);
+		bool		agrees = agree(history, COMPARED_ROLES, both, part);
+
+		for (int i = 0; agrees && i < history->column_count; i++)
+			if (bms_is_member(i, both->unknown) &&
+				!bms_is_member(i, part->unknown))
+				learn(both, part, i);
+		both = with_fixed(history, both, part);
+		if (!agrees)
+			reject_loser(merge, part, both);
+		else if (both->is_counted && part->is_counted)
+			merge->counts.unchanged++;
+		both->is_counted |= agrees && part->is_counted;
+		both->origin = Min(both->origin, part->origin);
+	}
+	both->parts = parts;
+	both->is_remembered = false;
+	return both;
+}
+
+/*
+ * The facts of a group, those that were put together taken apart; and
+ * without versions, if a row of __observed says anything of the sequence.
+ */
+static List *
+take_apart(HistoryFact **facts, int count)
+{
+	List	   *all = NIL;
+	bool		observed = false;
+
 	for (int i = 0; i < count; i++)
-		if (facts[i]->origin == HISTORY_FROM_OBSERVED)
-			return true;
-	return false;
+	{
+		all = facts[i]->parts ? list_concat(all, facts[i]->parts) :
+			lappend(all, facts[i]);
+		observed |= facts[i]->origin == HISTORY_FROM_OBSERVED;
+	}
+	for (int i = list_length(all) - 1; observed && i >= 0; i--)
+		if (((HistoryFact *) list_nth(all, i))->origin >
+			HISTORY_FROM_OBSERVED)
+			all = list_delete_nth_cell(all, i);
+	return all;
 }
 
 /* One fact of those of the same whole sequence. */
 static HistoryFact *
 fold_group(HistoryMerge *merge, HistoryFact **facts, int count, bool is_first)
 {
-	bool		observed = is_observed(facts, count);
-	HistoryFact *fact = NULL;
+	List	   *all;
+	List	   *parts = NIL;
+	ListCell   *cell;
 
-	for (int i = 0; i < count; i++)
+	if (count == 1)
+		return facts[0];
+	all = take_apart(facts, count);
+	foreach(cell, all)
 	{
-		if (observed && facts[i]->origin > HISTORY_FROM_OBSERVED)
-			continue;
-		fact = fact ? fold(merge, fact, facts[i], is_first) : facts[i];
+		HistoryFact *fact = lfirst(cell);
+
+		if (!fact->is_delete)
+			parts = add_part(merge, parts, fact, is_first);
+		else if (fact->is_counted && foreach_current_index(cell) > 0)
+			merge->counts.unchanged++;
 	}
-	return fact;
+	return parts ? put_together(merge, parts) : linitial(all);
 }
 
 /* Sorts the facts and leaves one of each sequence. */

@@ -329,7 +329,8 @@ fix_columns(History *history, HistoryTimeline *timeline)
 		{
 			HistoryVersion *version = &timeline->versions[i];
 
-			if (version->values == first->values ||
+			if ((version->values == first->values &&
+				 version->nulls == first->nulls) ||
 				(version->nulls[c] && first->nulls[c]) ||
 				(!version->nulls[c] && !first->nulls[c] &&
 				 history_same(&history->columns[c], version->values[c],

@@ -94,7 +94,7 @@ history_same_columns(History *history, int roles, const Datum *values,
 					 const Datum *other_values, const bool *other_nulls,
 					 const Bitmapset *other_unknown)
 {
-	if (values == other_values)
+	if (values == other_values && nulls == other_nulls)
 		return true;
 	for (int i = 0; i < history->column_count; i++)
 	{
@@ -124,6 +124,13 @@ hash_value(HistoryColumn *column, Datum value)
 	return hash_combine64(column->seed,
 						  datum_image_hash(value, column->by_value,
 										   column->length));
+}
+
+/* The hash of one value, which orders it among others of its column. */
+int64
+history_value_hash(HistoryColumn *column, Datum value, bool isnull)
+{
+	return isnull ? 0 : (int64) hash_value(column, value);
 }
 
 /* The hash of the columns of these roles. */

@@ -9,56 +9,73 @@ An extract is (at, {k: [records]}).
 """
 
 TRACKED = ("a", "b", "c")
+COMPARED = TRACKED + ("n", "op")
 
 
 def order(record):
     return (record["at"], record.get("tie") or 0)
 
 
-def differs(one, other):
-    """Do tracked columns that both know differ?"""
-    return any(one[c] != other[c] for c in TRACKED if c in one and c in other)
+def differs(one, other, columns=TRACKED):
+    """Do columns that both know differ?"""
+    return any(one[c] != other[c] for c in columns if c in one and c in other)
 
 
-def tracked(record):
-    return tuple(record.get(c) for c in TRACKED)
+def rank(record, columns, hashes):
+    """What decides between records that contradict each other: the sum of
+    their columns' hashes, a signed number of 64 bits; NULL counts nothing."""
+    total = sum(hashes[c][record[c]] for c in columns if record.get(c) is not None)
+    return (total + 2**63) % 2**64 - 2**63
 
 
-def one_of_each(records, rank):
-    """The records of a key, one of each sequence, in its order; a delete
-    comes after the record of its sequence."""
-    chosen = {}
+def together(records, hashes):
+    """What records of one sequence say together."""
+    best = {}
     for record in records:
-        key = (*order(record), record["deleted"])
-        other = chosen.get(key)
-        if other is None or record["deleted"]:
-            chosen[key] = dict(record)
-        elif differs(record, other):
-            winner, loser = sorted((dict(record), other), key=lambda r: -rank(tracked(r)))
-            chosen[key] = {**winner, **{c: loser[c] for c in ("f",) if c in loser and c not in winner}}
-        else:
-            chosen[key] = {**record, **other}
-    return [chosen[key] for key in sorted(chosen)]
+        known = frozenset(c for c in COMPARED if c in record)
+        candidate = (rank(record, TRACKED, hashes), rank(record, COMPARED, hashes), record)
+        if known not in best or candidate[:2] > best[known][:2]:
+            best[known] = candidate
+    most = [known for known in best if not any(known < other for other in best)]
+    result = {}
+    for known in sorted(most, key=lambda known: (len(known), best[known][:2]), reverse=True):
+        record = best[known][2]
+        if not differs(result, record, COMPARED):
+            result = {**record, **result}
+    fixed = [record["f"] for record in records if "f" in record]
+    result.pop("f", None)
+    if fixed:
+        result["f"] = max(fixed, key=lambda value: hashes["f"][value])
+    return result
 
 
-def saw(extract, k, rank):
+def one_of_each(records, hashes):
+    """One record of each sequence of a key, in order; a delete comes after
+    the records of its sequence."""
+    groups = {}
+    for record in records:
+        groups.setdefault((*order(record), record["deleted"]), []).append(record)
+    return [dict(group[0]) if key[-1] else together(group, hashes) for key, group in sorted(groups.items(), key=lambda item: item[0])]
+
+
+def saw(extract, k, hashes):
     """What the extract saw of the key: its latest record up to its time."""
     rows = [row for row in extract[1].get(k, []) if row["at"] <= extract[0]]
     if not rows:
         return None
-    row = max(rows, key=lambda r: (order(r), r["deleted"], rank(tracked(r))))
+    row = max(rows, key=lambda r: (order(r), r["deleted"], rank(r, TRACKED, hashes)))
     return None if row["deleted"] else row
 
 
-def versions(records, extracts, k, deletes, rank):
+def versions(records, extracts, k, deletes, hashes):
     """The versions of a key: dicts with from, to (None: open), is_deleted."""
-    facts = one_of_each(records, rank)
+    facts = one_of_each(records, hashes)
     sightings = {}
     for extract in sorted(extracts, key=lambda e: e[0]):
-        row = saw(extract, k, rank)
+        row = saw(extract, k, hashes)
         other = sightings.get(extract[0])
         if row and other:
-            row = max(row, other, key=lambda r: rank(tracked(r)))
+            row = max(row, other, key=lambda r: (rank(r, TRACKED, hashes), [c in r for c in TRACKED]))
         sightings[extract[0]] = row or other
     at_instant = {fact["at"]: fact for fact in facts}  # the last of each
     result = []

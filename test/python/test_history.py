@@ -5,7 +5,8 @@ every answer of __as_of that was given must still be given when asked for with
 known_at.
 
 A case is the history of one key in one order of arrival.  VISAGE_LONG=1 runs
-100,000, a run by default 2,000; VISAGE_SEED sets where they begin.
+100,000 or VISAGE_CASES, a run by default 2,000; VISAGE_SEED sets where they
+begin.
 """
 
 import datetime
@@ -17,8 +18,9 @@ from decimal import Decimal
 import house
 import history_oracle as oracle
 
-CASES = 100_000 if os.environ.get("VISAGE_LONG") else 2_000
+CASES = int(os.environ.get("VISAGE_CASES", "100000")) if os.environ.get("VISAGE_LONG") else 2_000
 SEED = int(os.environ.get("VISAGE_SEED", "1"))
+SIZES = [100, 300] if os.environ.get("VISAGE_LONG") else [8, 30, 60]
 START = datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)
 INSTANTS = 10
 NUMBERS = ["1.5", "1.50", "2", "0"]
@@ -43,6 +45,7 @@ class World:
     without the column c, which the first source to have it adds."""
 
     def __init__(self, seed):
+        self.seed = seed
         self.random = random.Random(seed)
         choice = self.random.choice
         self.sequence = choice([[], ["at"], ["at", "tie"], ["at", "tie"]])
@@ -52,7 +55,9 @@ class World:
         self.drifts = choice([True, False, False])
         self.conflicts = choice([True, False])
         self.adds = self.drifts and not self.overwrites and not self.delete_when
-        self.keys = range(self.random.choice([8, 30, 60]))
+        self.instants = choice([2, 4, INSTANTS, INSTANTS])
+        self.in_tables = choice([True, False])
+        self.keys = range(self.random.choice(SIZES))
         self.columns = ["k"] + self.sequence + ["a", "b", "f"]
         if self.overwrites or self.delete_when:
             self.columns += ["n", "op"]
@@ -63,7 +68,7 @@ class World:
         """A batch of new records, or a complete extract."""
         rng = self.random
         complete = rng.random() < 0.4
-        at = rng.randrange(INSTANTS)
+        at = rng.randrange(self.instants)
         columns = list(self.columns)
         if self.drifts:
             columns += ["c"] if rng.random() < 0.5 else []
@@ -80,17 +85,17 @@ class World:
         record = {"k": k, "at": at, "deleted": False, "a": rng.choice("xyz" if rng.random() < 0.3 else "xy"), "b": Decimal(rng.choice(NUMBERS)) if rng.random() < 0.3 else None,
                   "c": rng.choice([None, "p", "q"]), "f": rng.choice("fgh"), "n": rng.randrange(3)}
         if self.sequence:
-            record["at"] = rng.randrange(at + 1) if complete else rng.randrange(INSTANTS)
+            record["at"] = rng.randrange(at + 1) if complete else rng.randrange(self.instants)
         if len(self.sequence) > 1:
             record["tie"] = rng.choice([None, 1, 2, 3])
         if self.delete_when and rng.random() < 0.2:
             record["deleted"] = True
-        # of one key and sequence, what is not tracked is the same
-        fixed = random.Random("%s %s %s" % (k, record["at"], record.get("tie")))
-        record.update(f=fixed.choice("fg"), n=fixed.randrange(3))
         if not self.conflicts:
-            record.update(a=fixed.choice("xy"), b=fixed.choice([None, Decimal("1.5")]), c=fixed.choice([None, "p", "q"]),
+            # what a source says of one key and sequence is always the same
+            fixed = random.Random("%s %s %s" % (k, record["at"], record.get("tie")))
+            record.update(f=fixed.choice("fg"), n=fixed.randrange(3), a=fixed.choice("xy"), b=fixed.choice([None, Decimal("1.5")]), c=fixed.choice([None, "p", "q"]),
                           deleted=self.delete_when and fixed.random() < 0.2)
+        record["op"] = "D" if record["deleted"] else "U"
         return {c: v for c, v in record.items() if c in columns or c in ("k", "at", "deleted")}
 
     def source(self, merge):
@@ -98,7 +103,7 @@ class World:
         _, _, columns, records = merge
         rows = []
         for record in records:
-            row = dict(record, at=when(record["at"]), op="D" if record["deleted"] else "U")
+            row = dict(record, at=when(record["at"]))
             rows.append("(%s)" % ", ".join("%s::%s" % (literal(row.get(c)), TYPES[c]) for c in columns))
         if not rows:
             return "SELECT %s WHERE false" % ", ".join("NULL::%s AS %s" % (TYPES[c], c) for c in columns)
@@ -111,8 +116,8 @@ class World:
                            ["history." + name, nothing, self.sequence or None, None if self.adds else [c for c in columns if c in oracle.TRACKED], self.deletes, "op = 'D'" if self.delete_when else None])
 
     def __repr__(self):
-        return "sequence %s, deletes %s, delete_when %s, overwrites %s, drifts %s, conflicts %s" % (
-            self.sequence, self.deletes, self.delete_when, self.overwrites, self.drifts, self.conflicts)
+        return "seed %d, sequence %s, deletes %s, delete_when %s, overwrites %s, drifts %s, conflicts %s, in tables %s" % (
+            self.seed, self.sequence, self.deletes, self.delete_when, self.overwrites, self.drifts, self.conflicts, self.in_tables)
 
 
 class HistoryTest(unittest.TestCase):
@@ -122,26 +127,21 @@ class HistoryTest(unittest.TestCase):
         cls.addClassCleanup(cls.database.__exit__)
         cls.connection = cls.database.connect()
         cls.addClassCleanup(cls.connection.close)
-        cls.connection.execute("SET client_min_messages = warning; SET TimeZone = 'UTC'")
-        cls.ranks = cls.read_ranks()
+        cls.connection.execute("SET client_min_messages = warning; SET TimeZone = 'UTC'; SET synchronous_commit = off")
+        cls.hashes = cls.read_hashes()
 
     @classmethod
-    def read_ranks(cls):
-        """The row hash of each combination of tracked columns: the greater one
-        wins between records that contradict each other."""
-        ranks = {}
-        for name, columns in (("rank2", "a, b"), ("rank3", "a, b, c")):
-            query = ("SELECT row_number() OVER () AS k, timestamptz '2024-01-01' AS at, a, b, c FROM unnest('{x,y,z}'::text[]) AS a,"
-                     " unnest('{NULL,1.5,2,0}'::numeric[]) AS b, unnest(%s::text[]) AS c" % ("'{NULL}'" if name == "rank2" else "'{NULL,p,q}'"))
-            cls.connection.execute("SELECT visage_create_history(%s, %s, '{k}', sequence_by => '{at}', track_history_columns => %s)", ["history." + name, query, columns.split(", ")])
-            cls.connection.execute("SELECT visage_merge('history.%s')" % name)
-            for a, b, c, rank in cls.connection.execute("SELECT a, b, c, row_hash FROM history.%s" % name):
-                ranks[a, b, c] = rank
-        return ranks
-
-    def rank(self, combination):
-        """A missing column hashes as NULL."""
-        return self.ranks[combination]
+    def read_hashes(cls):
+        """column → value → its part of a row's hash, which decides between
+        records that contradict each other."""
+        values = {"a": list("xyz"), "b": [Decimal(n) for n in NUMBERS], "c": list("pq"), "n": [0, 1, 2], "f": list("fgh"), "op": ["U"]}
+        hashes = {}
+        for column, known in values.items():
+            query = "SELECT v AS k, timestamptz '2024-01-01' AS at, v AS %s FROM unnest('{%s}'::%s[]) AS v" % (column, ",".join(map(str, known)), TYPES[column])
+            cls.connection.execute("SELECT visage_create_history(%s, %s, '{k}', sequence_by => '{at}')", ["history.hash_" + column, query])
+            cls.connection.execute("SELECT visage_merge(%s)", ["history.hash_" + column])
+            hashes[column] = dict(cls.connection.execute("SELECT %s, row_hash FROM history.hash_%s" % (column, column)).fetchall())
+        return hashes
 
     def told(self, name, columns):
         query = "SELECT k, valid_from, nullif(valid_to, 'infinity'), is_deleted, %s FROM history.%s ORDER BY k, valid_from" % (", ".join(columns), name)
@@ -162,16 +162,27 @@ class HistoryTest(unittest.TestCase):
                 extracts.append((at, seen))
         result = {}
         for k, rows in records.items():
-            found = oracle.versions(rows, extracts, k, world.deletes, self.rank)
+            found = oracle.versions(rows, extracts, k, world.deletes, self.hashes)
             if found:
                 result[k] = [(when(v["from"]), when(v["to"]), v["is_deleted"], *(v.get(c) for c in columns)) for v in found]
         return result
 
     def answers(self, name, columns, known_at=None):
-        """__as_of at every instant and between, as one set."""
-        return set(self.connection.execute(
-            "SELECT v, k, valid_from, %s FROM generate_series(%%s::timestamptz, %%s, '30 min') AS v, LATERAL history.%s__as_of(v, %%s)" % (", ".join(columns), name),
-            [when(-1), when(INSTANTS), known_at]).fetchall())
+        """A digest of __as_of at every instant and between."""
+        return self.connection.execute(
+            "SELECT md5(string_agg(r::text, ',' ORDER BY r.v, r.k)) FROM (SELECT v, k, valid_from, %s FROM generate_series(%%s::timestamptz, %%s, '30 min') AS v,"
+            " LATERAL history.%s__as_of(v, %%s)) AS r" % (", ".join(columns), name),
+            [when(-1), when(INSTANTS), known_at]).fetchone()[0]
+
+    def merge(self, world, merge, name):
+        at, complete, _, _ = merge
+        source = world.source(merge)
+        if world.in_tables:
+            self.connection.execute("DROP TABLE IF EXISTS batch")
+            self.connection.execute("CREATE TABLE batch AS " + source)
+            source = "batch"
+        extract_at = when(at) if complete or not world.sequence else None
+        self.connection.execute("SELECT visage_merge(%s, %s, %s, %s)", ["history." + name, source, complete, extract_at])
 
     def run_world(self, world, merges, name):
         """Merge in this order, checking after each; the table at the end."""
@@ -179,9 +190,7 @@ class HistoryTest(unittest.TestCase):
         columns = ["a", "b", "f"] + (["n"] if "n" in world.columns else [])
         saved = []
         for done, merge in enumerate(merges, 1):
-            at, complete, _, _ = merge
-            extract_at = when(at) if complete or not world.sequence else None
-            self.connection.execute("SELECT visage_merge(%s, %s, %s, %s)", ["history." + name, world.source(merge), complete, extract_at])
+            self.merge(world, merge, name)
             known = columns + (["c"] if world.drifts and (not world.adds or any("c" in m[2] for m in merges[:done])) else [])
             with self.subTest(world=world, done=done, name=name):
                 self.assertEqual(self.told(name, known), self.expected(world, merges[:done], known))
