@@ -170,9 +170,9 @@ class HistoryTest(unittest.TestCase):
     def answers(self, name, columns, known_at=None):
         """A digest of __as_of at every instant and between."""
         return self.connection.execute(
-            "SELECT md5(string_agg(r::text, ',' ORDER BY r.v, r.k)) FROM (SELECT v, k, valid_from, %s FROM generate_series(%%s::timestamptz, %%s, '30 min') AS v,"
+            "SELECT count(*), sum(hash_record_extended(r, 0)) FROM (SELECT v, k, valid_from, %s FROM generate_series(%%s::timestamptz, %%s, '30 min') AS v,"
             " LATERAL history.%s__as_of(v, %%s)) AS r" % (", ".join(columns), name),
-            [when(-1), when(INSTANTS), known_at]).fetchone()[0]
+            [when(-1), when(INSTANTS), known_at]).fetchone()
 
     def merge(self, world, merge, name):
         at, complete, _, _ = merge
