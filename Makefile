@@ -15,7 +15,7 @@ MODELS_ONLY_C = src/model/module.c $(wildcard src/model/import*.c \
 MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c image.c \
 	version.c)
 VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c \
-	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c) \
+	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c src/run/*.c) \
 	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))
 POSTGRES_C = $(wildcard src/net/libpq*.c)
 VISAGE_NET_C = $(filter-out $(POSTGRES_C),$(wildcard src/net/*.c src/ingest/*.c))

@@ -68,7 +68,7 @@ SELECT visage_drop_connector('socrata');
 -- Streams.
 SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
 SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
-SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{ttxid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}', replace => true);
+SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{ttxid}', cursor_field => ':updated_at', columns => '{"location_start_date": "timestamp"}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_stream('sff', 'x', primary_key => '{id}');
 \echo :LAST_ERROR_SQLSTATE

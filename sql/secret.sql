@@ -31,4 +31,6 @@ SELECT visage_create_source('vault', 'socrata', '{"base_url": "https://example.o
 \echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_source('vault', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "opened:hunter2"}');
 \echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_source('vault', 'socrata', '{"base_url": "https://example.org"}', '{"app_token": "stored:vault.app_token"}');
+\echo :LAST_ERROR_SQLSTATE
 SELECT * FROM visage.secrets;

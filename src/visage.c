@@ -12,6 +12,7 @@
 #include "core/shared.h"
 #include "fmgr.h"
 #include "model/model.h"
+#include "run/run.h"
 
 VISAGE_MODULE_MAGIC("visage");
 
@@ -23,4 +24,5 @@ _PG_init(void)
 	core_define_settings();
 	core_request_shared_memory();
 	model_register_batch();
+	run_register_launcher();
 }

@@ -114,6 +114,7 @@ typedef struct CoreDeclaration
 	bool		replace;
 } CoreDeclaration;
 
+extern char *core_spoken_noun(const char *noun);
 extern Jsonb *core_definition(FunctionCallInfo fcinfo);
 extern void core_lock_declarations(void);
 extern CoreDeclared core_declare(const CoreDeclaration *declaration);
@@ -121,6 +122,10 @@ extern Jsonb *core_find_declaration(const char *noun, const char *name,
 									bool missing_ok);
 extern bool core_is_paused(const char *noun, const char *name);
 extern void core_forget_declaration(const char *noun, const char *name);
+
+/* ---- changing one (alter.c) ---- */
+
+extern void core_alter(const char *noun, const char *name, Jsonb *changes);
 
 /* ---- jsonb (jsonb.c) ---- */
 
@@ -135,6 +140,7 @@ extern void core_check_keys(Jsonb *object, const char *what,
 extern Jsonb *core_json_parse(const char *text);
 extern Jsonb *core_json_string(const char *text);
 extern Jsonb *core_json_object(const char *key, Jsonb *value);
+extern Jsonb *core_json_merge_patch(Jsonb *document, Jsonb *patch);
 extern void core_check_schema(Jsonb *schema, Jsonb *value, const char *what);
 
 /* ---- what users give (trust.c, names.c) ---- */

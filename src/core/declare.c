@@ -72,8 +72,8 @@ core_definition(FunctionCallInfo fcinfo)
 }
 
 /* The noun as a user would say it. */
-static char *
-spoken(const char *noun)
+char *
+core_spoken_noun(const char *noun)
 {
 	char	   *words = pstrdup(noun);
 
@@ -109,13 +109,13 @@ difference(const CoreDeclaration *new, Jsonb *old)
 			if (strcmp(*fixed, keys[i]) == 0)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot replace \"%s\" of %s \"%s\"",
-								keys[i], spoken(new->noun), new->name),
+						 errmsg("cannot change \"%s\" of %s \"%s\"",
+								keys[i], core_spoken_noun(new->noun), new->name),
 						 errdetail("It is %s and would become %s, which "
 								   "needs the data to be written again.",
 								   was ? was : "NULL", is ? is : "NULL"),
 						 errhint("Drop the %s and create it anew.",
-								 spoken(new->noun))));
+								 core_spoken_noun(new->noun))));
 		appendStringInfo(&detail, "%s%s is %s, not %s",
 						 detail.len ? "; " : "", keys[i],
 						 was ? was : "NULL", is ? is : "NULL");
@@ -180,7 +180,7 @@ core_declare(const CoreDeclaration *declaration)
 	{
 		ereport(NOTICE,
 				(errmsg("%s \"%s\" exists with the same definition, nothing "
-						"to do", spoken(declaration->noun), declaration->name)));
+						"to do", core_spoken_noun(declaration->noun), declaration->name)));
 		outcome = CORE_DECLARED_SAME;
 	}
 	else
@@ -191,7 +191,7 @@ core_declare(const CoreDeclaration *declaration)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("%s \"%s\" already exists with another definition",
-							spoken(declaration->noun), declaration->name),
+							core_spoken_noun(declaration->noun), declaration->name),
 					 errdetail("In the declared one, %s", detail),
 					 errhint("Use replace => true to change it.")));
 		store(declaration);
@@ -221,9 +221,9 @@ no_such(const char *noun, const char *name)
 	nearest = core_nearest(name, names, count);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("%s \"%s\" does not exist", spoken(noun), name),
+			 errmsg("%s \"%s\" does not exist", core_spoken_noun(noun), name),
 			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
-			 errhint("There is no %s of a similar name.", spoken(noun))));
+			 errhint("There is no %s of a similar name.", core_spoken_noun(noun))));
 }
 
 /*

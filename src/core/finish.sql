@@ -29,7 +29,7 @@ BEGIN
 	FOR member IN
 		SELECT p.oid::regprocedure AS routine,
 			CASE
-				WHEN p.proname IN ('visage_adopt', 'visage_create_connector', 'visage_rotate_key') THEN 'visage_admin'
+				WHEN p.proname IN ('visage_adopt', 'visage_create_connector', 'visage_alter_connector', 'visage_rotate_key') THEN 'visage_admin'
 				WHEN p.prokind = 'a' OR p.proname = 'visage_version' THEN 'visage_reader'
 				WHEN p.proname ~ '^visage_(score|scores|predict|explain)(_json|_key)?$' THEN 'visage_scorer'
 				ELSE 'visage_engineer'

@@ -12,6 +12,7 @@
 
 #include "core/core.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 /* The member of an object, or NULL where it is missing or a JSON null. */
@@ -171,16 +172,22 @@ core_json_parse(const char *text)
 											  CStringGetDatum(text)));
 }
 
-/* An object of one member. */
-Jsonb *
-core_json_object(const char *key, Jsonb *value)
+static void
+push_key(JsonbParseState **state, const char *key)
 {
-	JsonbParseState *state = NULL;
 	JsonbValue	name = {.type = jbvString};
-	JsonbValue	content;
 
 	name.val.string.val = (char *) key;
 	name.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &name);
+}
+
+/* Pushes a value of a document into one under construction. */
+static void
+push_value(JsonbParseState **state, Jsonb *value)
+{
+	JsonbValue	content;
+
 	if (JB_ROOT_IS_SCALAR(value))
 		content = *getIthJsonbValueFromContainer(&value->root, 0);
 	else
@@ -189,9 +196,18 @@ core_json_object(const char *key, Jsonb *value)
 		content.val.binary.data = &value->root;
 		content.val.binary.len = VARSIZE(value) - VARHDRSZ;
 	}
+	pushJsonbValue(state, WJB_VALUE, &content);
+}
+
+/* An object of one member. */
+Jsonb *
+core_json_object(const char *key, Jsonb *value)
+{
+	JsonbParseState *state = NULL;
+
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_KEY, &name);
-	pushJsonbValue(&state, WJB_VALUE, &content);
+	push_key(&state, key);
+	push_value(&state, value);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -204,4 +220,47 @@ core_json_string(const char *text)
 	value.val.string.val = (char *) text;
 	value.val.string.len = strlen(text);
 	return JsonbValueToJsonb(&value);
+}
+
+/*
+ * A JSON merge patch (RFC 7396): members of the patch replace those of the
+ * document, objects member by member; a null removes.  A null that the
+ * document itself holds is the same as no member.
+ */
+Jsonb *
+core_json_merge_patch(Jsonb *document, Jsonb *patch)
+{
+	JsonbParseState *state = NULL;
+	int			count;
+	char	  **keys;
+
+	check_stack_depth();
+	if (!JB_ROOT_IS_OBJECT(patch))
+		return patch;
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	keys = core_json_keys(document, &count);
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb	   *value = core_json_value(document, keys[i]);
+
+		if (value == NULL ||
+			getKeyJsonValueFromContainer(&patch->root, keys[i],
+										 strlen(keys[i]), NULL) != NULL)
+			continue;
+		push_key(&state, keys[i]);
+		push_value(&state, value);
+	}
+	keys = core_json_keys(patch, &count);
+	for (int i = 0; i < count; i++)
+	{
+		Jsonb	   *value = core_json_value(patch, keys[i]);
+
+		if (value == NULL)
+			continue;
+		push_key(&state, keys[i]);
+		push_value(&state,
+				   core_json_merge_patch(core_json_value(document, keys[i]),
+										 value));
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

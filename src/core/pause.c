@@ -11,6 +11,40 @@
 #include "core/core.h"
 #include "utils/builtins.h"
 
+/* ERROR unless Visage has such a noun; it has one that can be created. */
+static void
+check_kind(const char *kind)
+{
+	CoreIdentity caller;
+	CoreArgs	args = {0};
+	char	   *known;
+
+	core_arg_text(&args, kind);
+	core_spi_begin();
+	core_become_owner(&caller);
+	known = core_query_text(
+							"SELECT string_agg(k.kind, ', ' ORDER BY k.kind)"
+							" FROM (SELECT substr(p.proname, 15) AS kind"
+							" FROM pg_proc AS p"
+							" JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass"
+							" AND d.objid = p.oid AND d.deptype = 'e'"
+							" JOIN pg_extension AS e ON e.oid = d.refobjid"
+							" AND d.refclassid = 'pg_extension'::regclass"
+							" WHERE e.extname = 'visage'"
+							" AND p.proname ~ '^visage_create_'"
+							" AND p.proname <> 'visage_create_roles') AS k"
+							" HAVING NOT bool_or(k.kind = $1)", &args,
+							CurrentMemoryContext);
+	if (known != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is no kind of thing that can be paused",
+						kind),
+				 errhint("The kinds are: %s.", known)));
+	core_become_caller(&caller);
+	core_spi_end();
+}
+
 /* Sets the mark on a declaration that must exist. */
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
@@ -20,6 +54,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	CoreIdentity caller;
 	CoreArgs	args = {0};
 
+	check_kind(noun);
 	(void) core_find_declaration(noun, name, false);
 	core_arg_text(&args, noun);
 	core_arg_text(&args, name);

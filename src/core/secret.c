@@ -29,6 +29,28 @@
 
 #define MAX_SECRET 65536
 
+/*
+ * A stored secret's name; that of a secret which was given to a source plainly
+ * is the source's and its own, with a dot between.
+ */
+void
+core_check_secret_name(const char *name)
+{
+	const char *dot = strchr(name, '.');
+
+	if (dot != NULL)
+		core_check_name("source", pnstrdup(name, dot - name));
+	core_check_name("secret", dot ? dot + 1 : name);
+}
+
+/* Does the text say where a secret is?  Else it is the secret. */
+bool
+core_is_secret_reference(const char *text)
+{
+	return strncmp(text, "file:", 5) == 0 || strncmp(text, "env:", 4) == 0 ||
+		strncmp(text, CORE_STORED, strlen(CORE_STORED)) == 0;
+}
+
 /* ERROR unless the reference is one that can be resolved some day. */
 void
 core_check_secret(const char *name, const char *reference)
@@ -54,13 +76,9 @@ core_check_secret(const char *name, const char *reference)
 							   "VISAGE_ can be referred to.")));
 	}
 	else if (strncmp(reference, CORE_STORED, strlen(CORE_STORED)) == 0)
-		core_check_name("secret", reference + strlen(CORE_STORED));
+		core_check_secret_name(reference + strlen(CORE_STORED));
 	else
-		core_not_supported(psprintf("the form in which secret \"%s\" is given",
-									name),
-						   "Refer to it as \"file:name\" (a file below "
-						   "visage.secrets_directory), \"env:VISAGE_NAME\" or "
-						   "\"stored:name\" (see visage_set_secret).");
+		elog(ERROR, "secret \"%s\" is no reference", name);
 }
 
 /*

@@ -15,6 +15,8 @@
 #define CORE_STORED "stored:"
 #define CORE_OPENED "opened:"
 
+extern void core_check_secret_name(const char *name);
+extern bool core_is_secret_reference(const char *text);
 extern void core_check_secret(const char *name, const char *reference);
 extern char *core_read_secret(const char *name, const char *reference);
 

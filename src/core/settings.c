@@ -26,6 +26,7 @@ static int	explain_top;
 static int	idle_timeout;
 static int	ingest_memory;
 static int	max_body;
+static int	max_lock_wait;
 static int	max_record;
 static int	max_retries;
 static int	max_retry_wait;
@@ -38,6 +39,7 @@ static int	retry_delay;
 static char *schema_prefix;
 static char *secret_key_file;
 static char *secrets_directory;
+static int	launcher_pause;
 static int	stream_pause;
 static int	train_memory;
 
@@ -150,6 +152,13 @@ define_http_settings(void)
 							"Sets the largest answer, after decompression.",
 							NULL, &max_body, 4 * 1024 * 1024, 1, INT_MAX,
 							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.max_lock_wait",
+							"Sets how long a page waits for locks of its "
+							"tables.",
+							"Asking again and again, and holding nothing "
+							"meanwhile.",
+							&max_lock_wait, 60000, 0, INT_MAX, PGC_USERSET,
+							GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.max_record",
 							"Sets the largest record of an answer.", NULL,
 							&max_record, 64 * 1024, 1, 512 * 1024, PGC_SUSET,
@@ -187,6 +196,12 @@ define_http_settings(void)
 static void
 define_worker_settings(void)
 {
+	DefineCustomIntVariable("visage.launcher_pause",
+							"Sets how often the launcher looks for workers "
+							"that are to run and do not.",
+							"It looks at once when one has ended.",
+							&launcher_pause, 60, 1, 86400, PGC_SIGHUP,
+							GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.stream_pause",
 							"Sets how long a worker waits between two crawls "
 							"of a stream.",

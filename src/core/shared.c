@@ -25,6 +25,7 @@ request(void)
 	if (previous_request)
 		previous_request();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(CoreSharedHosts)));
+	RequestAddinShmemSpace(MAXALIGN(sizeof(CoreSharedLauncher)));
 	RequestNamedLWLockTranche("visage hosts", 1);
 }
 
@@ -32,6 +33,7 @@ static void
 startup(void)
 {
 	CoreSharedHosts *shared;
+	CoreSharedLauncher *launcher;
 	bool		found;
 
 	if (previous_startup)
@@ -43,8 +45,23 @@ startup(void)
 		memset(shared, 0, sizeof(CoreSharedHosts));
 		shared->lock = &GetNamedLWLockTranche("visage hosts")->lock;
 	}
+	launcher = ShmemInitStruct("visage launcher", sizeof(CoreSharedLauncher),
+							   &found);
+	if (!found)
+		pg_atomic_init_u32(&launcher->pid, 0);
 	LWLockRelease(AddinShmemInitLock);
+	*find_rendezvous_variable(CORE_SHARED_LAUNCHER) = launcher;
 	*find_rendezvous_variable(CORE_SHARED_HOSTS) = shared;
+}
+
+/* The launcher says who it is. */
+void
+core_announce_launcher(int pid)
+{
+	CoreSharedLauncher *launcher =
+	*find_rendezvous_variable(CORE_SHARED_LAUNCHER);
+
+	pg_atomic_write_u32(&launcher->pid, pid);
 }
 
 /* Called when visage.so is loaded; does nothing in a running server. */

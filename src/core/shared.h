@@ -14,6 +14,7 @@
 
 #include "core/hosts.h"
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "storage/lwlock.h"
 
 #define CORE_SHARED_HOSTS "visage hosts"	/* the rendezvous variable */
@@ -47,6 +48,15 @@ typedef struct CoreSharedHosts
 	CoreHostState hosts[CORE_MAX_HOSTS];
 } CoreSharedHosts;
 
+/* The launcher of room run, to be told when a worker ends. */
+#define CORE_SHARED_LAUNCHER "visage launcher"	/* the rendezvous variable */
+
+typedef struct CoreSharedLauncher
+{
+	pg_atomic_uint32 pid;		/* 0: none yet */
+} CoreSharedLauncher;
+
 extern void core_request_shared_memory(void);
+extern void core_announce_launcher(int pid);
 
 #endif							/* VISAGE_SHARED_H */

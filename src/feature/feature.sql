@@ -5,6 +5,11 @@ CREATE FUNCTION visage_create_feature_view(name text, entity text[], source text
 	AS 'MODULE_PATHNAME', 'visage_create_feature_view';
 COMMENT ON FUNCTION visage_create_feature_view(text, text[], text, text, jsonb, text, interval, boolean) IS 'Declares named features of an entity over the events of a source.';
 
+CREATE FUNCTION visage_alter_feature_view(name text, changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_alter_feature_view';
+COMMENT ON FUNCTION visage_alter_feature_view(text, jsonb) IS 'Changes a feature view by a JSON merge patch on its arguments.';
+
 CREATE FUNCTION visage_drop_feature_view(name text, keep_data boolean DEFAULT true) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_drop_feature_view';

@@ -264,6 +264,15 @@ visage_create_feature_view(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+PG_FUNCTION_INFO_V1(visage_alter_feature_view);
+Datum
+visage_alter_feature_view(PG_FUNCTION_ARGS)
+{
+	core_alter("feature_view", text_to_cstring(PG_GETARG_TEXT_PP(0)),
+			   PG_GETARG_JSONB_P(1));
+	PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(visage_drop_feature_view);
 Datum
 visage_drop_feature_view(PG_FUNCTION_ARGS)

@@ -165,6 +165,19 @@ visage_create_history(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+PG_FUNCTION_INFO_V1(visage_alter_history);
+Datum
+visage_alter_history(PG_FUNCTION_ARGS)
+{
+	char	   *target = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	core_alter("history", psprintf("history.%s",
+								   core_dataset_table(target,
+													  CORE_LAYER_HISTORY)),
+			   PG_GETARG_JSONB_P(1));
+	PG_RETURN_VOID();
+}
+
 /* Drops everything that was made for a history. */
 static void
 drop_tables(const History *history)

@@ -5,6 +5,11 @@ CREATE FUNCTION visage_create_history(target text, source text, unique_key text[
 	AS 'MODULE_PATHNAME', 'visage_create_history';
 COMMENT ON FUNCTION visage_create_history(text, text, text[], text[], text[], text[], text, text, text, text, boolean, integer) IS 'Declares a history of a source and makes its tables.';
 
+CREATE FUNCTION visage_alter_history(name text, changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_alter_history';
+COMMENT ON FUNCTION visage_alter_history(text, jsonb) IS 'Changes a history by a JSON merge patch on its arguments; what its versions are made from is refused.';
+
 CREATE FUNCTION visage_drop_history(name text, keep_data boolean DEFAULT true) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'visage_drop_history';

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * check.c
- *		Is a source well, and what streams has it?
+ *		Is a source well?
  *
- * visage_check_source is the one function that waits on the network in its
- * caller's transaction: one request, 15 seconds at most.
+ * visage_check_source and visage_discover (discover.c) wait on the network in
+ * their caller's transaction: 15 seconds at most.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,16 +14,14 @@
 #include "core/core.h"
 #include "funcapi.h"
 #include "ingest/ingest.h"
-#include "utils/array.h"
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* The manifest of a source's connector. */
-static Jsonb *
-manifest_of(const char *source)
+Jsonb *
+ingest_manifest_of(const char *source)
 {
 	Jsonb	   *declared = core_find_declaration("source", source, false);
 	Jsonb	   *connector =
@@ -71,17 +69,32 @@ declared_resource(const char *source)
 	return resource;
 }
 
-/* A stream to check the source with, as if it were declared. */
-static IngestStream *
-stream_to_check(const char *source, Jsonb *manifest)
+/* A stream of a source as if it were declared; NULL: none in particular. */
+IngestStream *
+ingest_read_undeclared(const char *source, const char *resource)
 {
-	char	   *resource = first_stream(manifest);
 	Jsonb	   *declared =
 	core_json_parse("{\"stream\": \"check\", \"lag\": \"00:00:00\","
 					" \"write_disposition\": \"append\","
 					" \"schema_contract\": \"evolve\","
 					" \"hard_deletes\": \"ignore\","
 					" \"keep_landing\": \"30 days\", \"options\": {}}");
+
+	declared = core_json_merge_patch(declared,
+									 core_json_object("source",
+													  core_json_string(source)));
+	if (resource != NULL)
+		declared = core_json_merge_patch(declared,
+										 core_json_object("resource",
+														  core_json_string(resource)));
+	return ingest_read_declared(source, declared);
+}
+
+/* A stream to check the source with. */
+static IngestStream *
+stream_to_check(const char *source, Jsonb *manifest)
+{
+	char	   *resource = first_stream(manifest);
 
 	if (resource == NULL)
 		resource = declared_resource(source);
@@ -90,14 +103,7 @@ stream_to_check(const char *source, Jsonb *manifest)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("source \"%s\" has no stream to ask for", source),
 				 errhint("Declare one first.")));
-	declared = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
-												  JsonbPGetDatum(declared),
-												  JsonbPGetDatum(core_json_object("source", core_json_string(source)))));
-	if (resource != NULL)
-		declared = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat,
-													  JsonbPGetDatum(declared),
-													  JsonbPGetDatum(core_json_object("resource", core_json_string(resource)))));
-	return ingest_read_declared(source, declared);
+	return ingest_read_undeclared(source, resource);
 }
 
 /* Makes the request; why it is no good, or NULL. */
@@ -109,6 +115,7 @@ ask_once(IngestRun *run)
 	NetTransfer *transfer;
 
 	run->net = ingest_open_session(run);
+	run->from_value = run->stream->initial_value;
 	(void) ingest_first_query(run);
 	if (check == NULL)
 		check = run->stream->paginator.create;
@@ -139,14 +146,14 @@ try_once(const char *source)
 	{
 		char	   *found;
 
-		if (ingest_is_database(manifest_of(source)))
+		if (ingest_is_database(ingest_manifest_of(source)))
 		{
 			found = NULL;
 			ingest_try_database(source);
 		}
 		else
 		{
-			run->stream = stream_to_check(source, manifest_of(source));
+			run->stream = stream_to_check(source, ingest_manifest_of(source));
 			found = ask_once(run);
 		}
 		reason = found ? MemoryContextStrdup(context, found) : NULL;
@@ -194,62 +201,4 @@ visage_check_source(PG_FUNCTION_ARGS)
 	values[2] = CStringGetTextDatum(reason ? reason : "ok");
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
 													  nulls)));
-}
-
-/* A text[] of a member, or the SQL NULL. */
-static Datum
-text_array(Jsonb *object, const char *key, bool *isnull)
-{
-	int			count;
-	char	  **texts = core_json_text_array(object, key, &count);
-	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
-
-	*isnull = texts == NULL;
-	for (int i = 0; i < count; i++)
-		values[i] = CStringGetTextDatum(texts[i]);
-	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false,
-										   TYPALIGN_INT));
-}
-
-/* The row of visage_discover for a stream of the manifest. */
-static void
-put_stream(ReturnSetInfo *result, Jsonb *manifest, const char *name)
-{
-	Jsonb	   *endpoint = ingest_endpoint(manifest, name);
-	char	   *resource = core_json_text(endpoint, "resource");
-	char	   *cursor = core_json_text(endpoint, "cursor_field");
-	Jsonb	   *types = core_json_value(endpoint, "types");
-	Datum		values[5];
-	bool		nulls[5] = {false};
-
-	values[0] = CStringGetTextDatum(name);
-	values[1] = CStringGetTextDatum(resource ? resource : name);
-	nulls[2] = types == NULL;
-	values[2] = nulls[2] ? (Datum) 0 : JsonbPGetDatum(types);
-	values[3] = text_array(endpoint, "primary_key", &nulls[3]);
-	nulls[4] = cursor == NULL;
-	values[4] = nulls[4] ? (Datum) 0 : CStringGetTextDatum(cursor);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-PG_FUNCTION_INFO_V1(visage_discover);
-Datum
-visage_discover(PG_FUNCTION_ARGS)
-{
-	char	   *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Jsonb	   *manifest = manifest_of(source);
-	int			count;
-	char	  **names = core_json_keys(core_json_value(manifest, "streams"),
-									   &count);
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (ingest_is_database(manifest))
-	{
-		core_require_enabled(psprintf("discovery in source \"%s\"", source));
-		ingest_discover_database(source, (ReturnSetInfo *) fcinfo->resultinfo);
-		return (Datum) 0;
-	}
-	for (int i = 0; i < count; i++)
-		put_stream((ReturnSetInfo *) fcinfo->resultinfo, manifest, names[i]);
-	return (Datum) 0;
 }

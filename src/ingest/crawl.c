@@ -97,10 +97,32 @@ move_to(IngestRun *run, const IngestPosition *next)
 	MemoryContextSwitchTo(caller);
 }
 
+/* A batch with the position behind it. */
+typedef struct BatchWork
+{
+	IngestBatch *batch;
+	const IngestPosition *next;
+} BatchWork;
+
+/* Step of ingest_work. */
+static void
+apply_batch(IngestRun *run, void *arg)
+{
+	BatchWork  *work = arg;
+
+	ingest_apply_batch(run, work->batch);
+	move_to(run, work->next);
+	ingest_save_position(run);
+	ingest_save_run(run);
+	ingest_relax_commit();
+}
+
 /* Applies a batch and moves the position behind it, in one transaction. */
 static void
 commit_batch(IngestRun *run, IngestBatch *batch, const IngestPosition *next)
 {
+	BatchWork	work = {batch, next};
+
 	if (batch->final)
 		run->pages++;
 	if (run->stream->spooled)
@@ -114,13 +136,7 @@ commit_batch(IngestRun *run, IngestBatch *batch, const IngestPosition *next)
 		move_to(run, next);
 		return;
 	}
-	ingest_begin_work(run);
-	ingest_apply_batch(run, batch);
-	move_to(run, next);
-	ingest_save_position(run);
-	ingest_save_run(run);
-	ingest_relax_commit();
-	ingest_end_work(run);
+	ingest_work(run, apply_batch, &work);
 }
 
 /* The first answer tells when the crawl began, by the system's clock. */
@@ -318,16 +334,22 @@ run_query(IngestRun *run)
 
 /* ---- the crawl ---- */
 
-/* What was spooled is whole: it takes its place, with the position. */
+/* Step of ingest_work; the argument is the position behind the window. */
 static void
-commit_spool(IngestRun *run, const IngestPosition *next)
+apply_spool(IngestRun *run, void *arg)
 {
-	ingest_begin_work(run);
 	ingest_apply_spool(run);
-	move_to(run, next);
+	move_to(run, arg);
 	ingest_save_position(run);
 	ingest_save_run(run);
-	ingest_end_work(run);
+}
+
+/* What was spooled is whole: it takes its place, with the position. */
+static void
+commit_spool(IngestRun *run, IngestPosition *next)
+{
+	ingest_work(run, apply_spool, next);
+	ingest_drop_spool(run);
 }
 
 /*

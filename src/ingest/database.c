@@ -396,6 +396,9 @@ database_begin_work(IngestRun *run)
 	ingest_begin_work(run);
 	(void) set_config_option("client_encoding", "UTF8", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* a page of a query under way cannot be asked for again */
+	(void) set_config_option("lock_timeout", "10s", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 static void

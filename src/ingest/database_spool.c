@@ -68,7 +68,6 @@ database_apply_spool(IngestRun *run)
 	}
 	/* they were counted when they came */
 	run->records = records;
-	ingest_drop_spool(run);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }

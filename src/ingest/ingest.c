@@ -37,6 +37,7 @@
 
 /* ---- working ---- */
 
+#define LOCK_TIMEOUT "500ms"	/* others queue behind for so long; work.c */
 #define KEPT (2 * 1024 * 1024)	/* bytes of contexts that are reset often */
 
 /* What work is done with, so that it does not depend on the session. */
@@ -45,7 +46,6 @@ static const struct
 	const char *name;
 	const char *value;
 }			settings[] = {
-	{"lock_timeout", "10s"},
 	{"client_min_messages", "warning"},
 	{"TimeZone", "UTC"},
 	{"DateStyle", "ISO, YMD"},
@@ -76,6 +76,8 @@ ingest_begin_work(IngestRun *run)
 	MemoryContextSwitchTo(work->context);
 	core_become_owner(&work->caller);
 	ingest_pin_settings();
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 /*
@@ -109,9 +111,11 @@ ingest_end_work(IngestRun *run)
 }
 
 /* After an error, from either state to a clean transaction. */
-static void
-abandon_work(IngestWork *work)
+void
+ingest_abandon_work(IngestRun *run)
 {
+	IngestWork *work = &run->work;
+
 	if (work->open)
 	{
 		RollbackAndReleaseCurrentSubTransaction();
@@ -124,6 +128,43 @@ abandon_work(IngestWork *work)
 }
 
 /* ---- the run's row and the stream's position ---- */
+
+/*
+ * The crawls of a worker go on in its run of the hour.  True where there is
+ * one; one of an earlier hour is closed.
+ */
+static bool
+go_on_in_hour(IngestRun *run)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, run->stream->name);
+	core_execute("UPDATE visage.run_log SET state = 'success',"
+				 " finished_at = clock_timestamp()"
+				 " WHERE kind = 'stream' AND name = $1 AND state = 'running'"
+				 " AND pid = pg_backend_pid() AND date_trunc('hour', started_at)"
+				 " < date_trunc('hour', clock_timestamp())", &args,
+				 SPI_OK_UPDATE);
+	if (core_execute("SELECT r.run_id, coalesce(c.pages, 0),"
+					 " coalesce(c.records, 0), coalesce(c.landed, 0),"
+					 " coalesce(c.quarantined, 0), coalesce(c.deleted, 0)"
+					 " FROM visage.run_log AS r JOIN pg_stat_activity AS a"
+					 " ON a.pid = r.pid AND a.backend_start <= r.started_at"
+					 " CROSS JOIN LATERAL jsonb_to_record(r.counters) AS c"
+					 " (pages bigint, records bigint, landed bigint,"
+					 " quarantined bigint, deleted bigint)"
+					 " WHERE r.kind = 'stream' AND r.name = $1"
+					 " AND r.state = 'running' AND r.pid = pg_backend_pid()",
+					 &args, SPI_OK_SELECT) == 0)
+		return false;
+	run->run_id = core_value_int8(0, 1);
+	run->pages = core_value_int8(0, 2);
+	run->records = core_value_int8(0, 3);
+	run->landed = core_value_int8(0, 4);
+	run->quarantined = core_value_int8(0, 5);
+	run->deleted = core_value_int8(0, 6);
+	return true;
+}
 
 /*
  * Claims the stream: one run of it at a time.  A run whose session is gone
@@ -270,9 +311,12 @@ write_run(IngestRun *run, const char *state, const char *history,
 	core_arg_text(&args, history);
 	core_arg_text(&args, error);
 	core_arg_int8(&args, run->deleted);
-	core_execute("UPDATE visage.run_log SET state = $2, error = $8,"
+	/* a run that somebody else has ended stays so */
+	core_execute("UPDATE visage.run_log SET error = $8,"
+				 " state = CASE WHEN $2 = 'running' THEN state ELSE $2 END,"
 				 " heartbeat_at = clock_timestamp(), finished_at ="
-				 " CASE WHEN $2 <> 'running' THEN clock_timestamp() END,"
+				 " CASE WHEN $2 = 'running' THEN finished_at"
+				 " ELSE clock_timestamp() END,"
 				 " counters = jsonb_strip_nulls(jsonb_build_object("
 				 " 'pages', $3, 'records', $4, 'landed', $5,"
 				 " 'unchanged', $4 - $5 - $6, 'quarantined', $6,"
@@ -360,12 +404,10 @@ start_run(FunctionCallInfo fcinfo, IngestRun *run)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("stream \"%s\" has no cursor field to fill back by",
 						name)));
-	if (core_is_paused("stream", name))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream \"%s\" is paused", name),
-				 errhint("Run visage_resume('stream', '%s').", name)));
-	claim(run);
+	ingest_require_resumed(name);
+	run->continuous = ingest_in_worker();
+	if (!run->continuous || !go_on_in_hour(run))
+		claim(run);
 	read_position(run, full_refresh);
 	ingest_end_work(run);
 }
@@ -390,20 +432,26 @@ ingest_open_session(IngestRun *run)
 	return net_open(run->context, &limits);
 }
 
-/* Ends the run in one transaction with what only its end can tell. */
+/* Step of ingest_work: what only the end of a run can tell. */
 static void
-finish_run(IngestRun *run)
+finish_step(IngestRun *run, void *arg)
 {
 	char	   *history;
 
-	MemoryContextReset(run->page_context);
-	MemoryContextSwitchTo(run->page_context);
-	ingest_begin_work(run);
 	ingest_delete_unseen(run);
 	finish_position(run);
 	history = ingest_merge_history(run);
-	write_run(run, "success", history, NULL);
-	ingest_end_work(run);
+	write_run(run, run->continuous ? "running" : "success", history, NULL);
+}
+
+/* Ends the run, in one transaction. */
+static void
+finish_run(IngestRun *run)
+{
+	MemoryContextReset(run->page_context);
+	MemoryContextSwitchTo(run->page_context);
+	ingest_work(run, finish_step, NULL);
+	ingest_drop_spool(run);
 }
 
 /*
@@ -425,7 +473,9 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run)
 		else
 		{
 			run->net = ingest_open_session(run);
+			ingest_tidy_landing(run);
 			ingest_crawl(run);
+			ingest_tidy_landing(run);
 		}
 		finish_run(run);
 	}
@@ -438,7 +488,7 @@ run_to_end(FunctionCallInfo fcinfo, IngestRun *run)
 		FlushErrorState();
 		error_context_stack = context.previous;
 		run->work.context = run->context;
-		abandon_work(&run->work);
+		ingest_abandon_work(run);
 		if (run->run_id != 0)
 			record_failure(run, error);
 		ReThrowError(error);

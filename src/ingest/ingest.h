@@ -123,6 +123,10 @@ typedef struct IngestStream
 	char	   *parent;			/* name of the parent stream, or NULL */
 	char	   *parent_field;
 	bool		spooled;		/* a query is applied at its end, in one go */
+	struct IngestStream *tombstones;	/* its list of deleted records, or
+										 * NULL */
+	struct IngestStream *main;	/* of tombstones: the stream, else NULL */
+	char	   *deleted_at;		/* of tombstones: path of the time, or NULL */
 	IngestPaginator paginator;
 	IngestCursor cursor;
 	IngestWindow window;
@@ -272,6 +276,7 @@ typedef struct IngestRun
 	char	   *to_value;		/* back-fill only */
 	bool		back_fill;
 	bool		complete;		/* the crawl reads all there is */
+	bool		continuous;		/* in a worker: a run is of an hour */
 	uint64	   *seen;			/* cursors and links of the query, hashed */
 	int			seen_count;
 	int			seen_allocated;
@@ -285,7 +290,8 @@ typedef struct IngestRun
 	IngestColumn *columns;		/* of the staging table */
 	int			column_count;
 	Oid			sequence;		/* of landing's _id */
-	int			partition_day;	/* last day with a landing partition */
+	Oid			partition;		/* of landing, for today */
+	int			partition_day;	/* the day that it was found for */
 	int			careful;		/* groups to look keys up for, see land.c; -1:
 								 * not known yet */
 	int			mistakes;		/* groups it was left out for in vain */
@@ -315,8 +321,16 @@ typedef struct IngestRun
 extern IngestStream *ingest_read_stream(const char *name);
 extern IngestStream *ingest_read_declared(const char *name, Jsonb *declared);
 
+/* source.c, alter.c: declarations, and what of them may change */
+extern void ingest_check_source(const char *name, Jsonb *manifest);
+extern void ingest_check_declared(const char *name);
+extern void ingest_check_change(const char *name, Jsonb *definition);
+extern int64 ingest_run_under_way(const char *name);
+extern void ingest_require_resumed(const char *name);
+
 /* manifest.c */
 extern Jsonb *ingest_endpoint(Jsonb *manifest, const char *stream);
+extern Jsonb *ingest_overlay(Jsonb *base, Jsonb *part);
 extern void ingest_read_endpoint(IngestStream *stream);
 extern int64 ingest_duration(const char *text);
 
@@ -455,23 +469,42 @@ extern void ingest_apply_spool(IngestRun *run);
 extern void ingest_crawl(IngestRun *run);
 extern void ingest_end_fetches(IngestRun *run);
 
+/* work.c: a step of work, again and again until it gets its locks */
+typedef void (*IngestStep) (IngestRun *run, void *arg);
+
+extern void ingest_work(IngestRun *run, IngestStep step, void *arg);
+extern bool ingest_try_work(IngestRun *run, IngestStep step, void *arg,
+							int64 patience);
+
+/* check.c */
+extern Jsonb *ingest_manifest_of(const char *source);
+extern IngestStream *ingest_read_undeclared(const char *source,
+											const char *resource);
+
+/* worker.c */
+extern bool ingest_in_worker(void);
+
 /* ingest.c: from talking to working and back; see there */
 extern void ingest_begin_work(IngestRun *run);
 extern void ingest_relax_commit(void);
 extern void ingest_end_work(IngestRun *run);
+extern void ingest_abandon_work(IngestRun *run);
 extern void ingest_save_position(IngestRun *run);
 extern void ingest_save_run(IngestRun *run);
 extern void ingest_pin_settings(void);
 extern IngestRun *ingest_make_run(MemoryContext context);
 extern NetSession *ingest_open_session(IngestRun *run);
 
-/* tables.c */
+/* landing.c */
 extern void ingest_prepare_landing(IngestRun *run);
+extern Oid	ingest_landing_partition(const IngestRun *run);
+extern Oid	ingest_landing_sequence(const IngestRun *run);
+extern void ingest_tidy_landing(IngestRun *run);
+
+/* tables.c */
 extern void ingest_prepare_staging(IngestRun *run);
 extern Oid	ingest_column_type(const char *column, const char *declared,
 							   int32 *typmod);
-extern Oid	ingest_landing_partition(const IngestRun *run);
-extern Oid	ingest_landing_sequence(const IngestRun *run);
 
 /* contract.c: what may change in staging, and does */
 extern const char *ingest_inferred_type(int kinds);

@@ -42,6 +42,11 @@ CREATE FUNCTION visage_create_connector(name text, manifest jsonb, replace boole
 	AS '$libdir/visage_net', 'visage_create_connector';
 COMMENT ON FUNCTION visage_create_connector(text, jsonb, boolean) IS 'Declares a connector: a manifest that says how to talk to a kind of system.';
 
+CREATE FUNCTION visage_alter_connector(name text, changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_alter_connector';
+COMMENT ON FUNCTION visage_alter_connector(text, jsonb) IS 'Changes a connector by a JSON merge patch on its arguments; its sources and streams must still fit.';
+
 CREATE FUNCTION visage_drop_connector(name text, keep_data boolean DEFAULT true) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS '$libdir/visage_net', 'visage_drop_connector';
@@ -56,6 +61,16 @@ CREATE FUNCTION visage_create_stream(source text, stream text, resource text DEF
 	LANGUAGE C VOLATILE PARALLEL UNSAFE
 	AS '$libdir/visage_net', 'visage_create_stream';
 COMMENT ON FUNCTION visage_create_stream(text, text, text, text[], text, text, interval, text, jsonb, text, text, interval, jsonb, boolean) IS 'Declares a stream: one resource of a source, with its key, cursor and write disposition.';
+
+CREATE FUNCTION visage_alter_source(name text, changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_alter_source';
+COMMENT ON FUNCTION visage_alter_source(text, jsonb) IS 'Changes a source by a JSON merge patch on its arguments; its streams must still fit.';
+
+CREATE FUNCTION visage_alter_stream(name text, changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_alter_stream';
+COMMENT ON FUNCTION visage_alter_stream(text, jsonb) IS 'Changes a stream by a JSON merge patch on its arguments; what needs its data to be written again is refused.';
 
 CREATE FUNCTION visage_drop_source(name text, keep_data boolean DEFAULT true) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -85,7 +100,7 @@ COMMENT ON FUNCTION visage_check_source(text) IS 'Makes one request of a source 
 CREATE FUNCTION visage_discover(source text, OUT stream text, OUT resource text, OUT columns jsonb, OUT primary_key text[], OUT cursor_field text) RETURNS SETOF record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 	AS '$libdir/visage_net', 'visage_discover';
-COMMENT ON FUNCTION visage_discover(text) IS 'The streams that a source''s connector knows, with their keys and cursors; columns where their types are known.';
+COMMENT ON FUNCTION visage_discover(text) IS 'The streams of a source, with their keys, cursors and columns; asks the system, 15 s at most.';
 
 CREATE FUNCTION visage_push(stream text, records jsonb, OUT accepted bigint, OUT duplicate bigint, OUT quarantined bigint) RETURNS record
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -97,15 +112,31 @@ CREATE FUNCTION visage_replay_quarantine(stream text) RETURNS bigint
 	AS '$libdir/visage_net', 'visage_replay_quarantine';
 COMMENT ON FUNCTION visage_replay_quarantine(text) IS 'Tries the quarantined records of a stream again; the number that went in.';
 
--- Which streams a worker is to run, and the worker that does.
+-- Which streams a worker is to run, and the worker that does: its process and
+-- when that began.
 CREATE TABLE visage.stream_workers (
 	stream text PRIMARY KEY,
 	pid integer,
 	role name NOT NULL DEFAULT current_user,
-	started_at timestamptz NOT NULL DEFAULT now()
+	started_at timestamptz,
+	failures integer NOT NULL DEFAULT 0,
+	next_at timestamptz
 );
 COMMENT ON TABLE visage.stream_workers IS 'Streams that a worker runs over and over; see visage_start.';
 SELECT pg_catalog.pg_extension_config_dump('visage.stream_workers', '');
+
+CREATE VIEW visage.workers AS
+	SELECT 'stream'::text AS kind, w.stream AS name, w.role, a.pid,
+		CASE WHEN a.pid IS NULL THEN 'down' WHEN w.next_at IS NULL THEN 'running' ELSE 'waiting' END AS state,
+		w.started_at, w.failures, w.next_at
+	FROM visage.stream_workers AS w
+	LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = w.pid AND coalesce(a.backend_start = w.started_at, true);
+COMMENT ON VIEW visage.workers IS 'What workers are to run over and over, and whether they do: running, waiting until next_at, or down.';
+
+CREATE FUNCTION visage.resume_workers() RETURNS void
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+	AS '$libdir/visage_net', 'visage_resume_workers';
+COMMENT ON FUNCTION visage.resume_workers() IS 'Starts the workers that are to run and do not; the launcher calls it.';
 
 CREATE FUNCTION visage_start(stream text) RETURNS void
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE

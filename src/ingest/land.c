@@ -255,7 +255,9 @@ ingest_apply_batch(IngestRun *run, IngestBatch *batch)
 	CoreArgs	args = {0};
 
 	run->records += batch->count;
-	if (batch->count == 0)
+	if (batch->count == 0 ||
+		(run->stream->main != NULL &&
+		 !OidIsValid(core_own_table(CORE_LAYER_STAGING, run->stream->table))))
 		return;
 	/* one at a time: keys are looked up before they are written */
 	core_arg_text(&args, run->stream->name);

@@ -21,6 +21,31 @@ static const char *const merged[] = {
 	"params", "headers", "types", "rename", "add", "flatten"
 };
 
+/* The sources of a connector, with what it says now. */
+static void
+check_sources(const char *connector, Jsonb *manifest)
+{
+	CoreIdentity caller;
+	CoreArgs	args = {0};
+	uint64		count;
+	char	  **names;
+
+	core_arg_text(&args, connector);
+	core_spi_begin();
+	core_become_owner(&caller);
+	count = core_execute("SELECT name FROM visage.declarations"
+						 " WHERE noun = 'source'"
+						 " AND definition ->> 'connector' = $1"
+						 " ORDER BY name", &args, SPI_OK_SELECT);
+	names = palloc(sizeof(char *) * (count + 1));
+	for (uint64 i = 0; i < count; i++)
+		names[i] = core_value_text(i, 1);
+	core_become_caller(&caller);
+	for (uint64 i = 0; i < count; i++)
+		ingest_check_source(names[i], manifest);
+	core_spi_end();
+}
+
 PG_FUNCTION_INFO_V1(visage_create_connector);
 Datum
 visage_create_connector(PG_FUNCTION_ARGS)
@@ -59,7 +84,8 @@ visage_create_connector(PG_FUNCTION_ARGS)
 	declaration.name = name;
 	declaration.definition = core_definition(fcinfo);
 	declaration.replace = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
-	(void) core_declare(&declaration);
+	if (core_declare(&declaration) == CORE_DECLARED_REPLACED)
+		check_sources(name, PG_GETARG_JSONB_P(1));
 	PG_RETURN_VOID();
 }
 
@@ -112,6 +138,30 @@ concat(Jsonb *a, Jsonb *b)
 											  JsonbPGetDatum(b)));
 }
 
+/* A part of a manifest laid over what holds without it. */
+Jsonb *
+ingest_overlay(Jsonb *base, Jsonb *part)
+{
+	Jsonb	   *overlay = concat(base, part);
+	Jsonb	   *rules;
+
+	for (int i = 0; part != NULL && i < lengthof(merged); i++)
+	{
+		Jsonb	   *both = concat(core_json_value(base, merged[i]),
+								  core_json_value(part, merged[i]));
+
+		if (both != NULL)
+			overlay = concat(overlay, core_json_object(merged[i], both));
+	}
+	rules = part ? core_json_value(part, "responses") : NULL;
+	if (rules != NULL)
+	{
+		rules = concat(rules, core_json_value(base, "responses"));
+		overlay = concat(overlay, core_json_object("responses", rules));
+	}
+	return overlay;
+}
+
 /*
  * What the manifest says for one of its streams: the stream's part over the
  * manifest's own.
@@ -121,24 +171,8 @@ ingest_endpoint(Jsonb *manifest, const char *stream)
 {
 	Jsonb	   *part = stream ?
 	core_json_value(core_json_value(manifest, "streams"), stream) : NULL;
-	Jsonb	   *endpoint = concat(manifest, part);
-	Jsonb	   *rules;
 
-	for (int i = 0; part != NULL && i < lengthof(merged); i++)
-	{
-		Jsonb	   *both = concat(core_json_value(manifest, merged[i]),
-								  core_json_value(part, merged[i]));
-
-		if (both != NULL)
-			endpoint = concat(endpoint, core_json_object(merged[i], both));
-	}
-	rules = part ? core_json_value(part, "responses") : NULL;
-	if (rules != NULL)
-	{
-		rules = concat(rules, core_json_value(manifest, "responses"));
-		endpoint = concat(endpoint, core_json_object("responses", rules));
-	}
-	return endpoint;
+	return ingest_overlay(manifest, part);
 }
 
 /* A length of time of the manifest's in microseconds. */

@@ -10,10 +10,12 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "ingest/ingest.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 /* The columns of these fields that staging has. */
 static char **
@@ -59,12 +61,17 @@ static char *
 delete_condition(const IngestStream *stream)
 {
 	Jsonb	   *rule = core_json_value(stream->endpoint, "deleted_when");
+	const char *mark = stream->tombstones ? "_deleted" : NULL;
+	char	   *condition;
 
-	if (rule == NULL || strcmp(stream->hard_deletes, "ignore") == 0)
+	if (strcmp(stream->hard_deletes, "ignore") == 0)
 		return NULL;
-	return psprintf("%s::text = %s",
-					quote_identifier(core_snake_case(core_json_text(rule, "path"))),
-					quote_literal_cstr(core_json_text(rule, "equals")));
+	if (rule == NULL)
+		return mark ? pstrdup(mark) : NULL;
+	condition = psprintf("%s::text = %s",
+						 quote_identifier(core_snake_case(core_json_text(rule, "path"))),
+						 quote_literal_cstr(core_json_text(rule, "equals")));
+	return mark ? psprintf("%s OR %s", condition, mark) : condition;
 }
 
 /* Declares the stream's history. */
@@ -106,6 +113,36 @@ create_history(const IngestRun *run, const char *history)
 }
 
 /*
+ * How the stream's deletes are obeyed may have changed since its history was
+ * declared; a history that was released from its stream is the user's.
+ */
+static void
+follow_deletes(const IngestStream *stream, const char *history,
+			   Jsonb *declared)
+{
+	char	   *condition = delete_condition(stream);
+	char	   *was = core_json_text(declared, "delete_when");
+	CoreArgs	args = {0};
+
+	if (strcmp(core_json_text(declared, "hard_deletes"),
+			   stream->hard_deletes) == 0 &&
+		(was == NULL || condition == NULL ? was == condition :
+		 strcmp(was, condition) == 0))
+		return;
+	core_arg_text(&args, history);
+	core_arg_text(&args, psprintf("stream %s", stream->name));
+	core_arg_text(&args, stream->hard_deletes);
+	core_arg_text(&args, condition);
+	core_execute(psprintf("SELECT %s.visage_alter_history(d.name,"
+						  " jsonb_build_object('hard_deletes', $3,"
+						  " 'delete_when', $4))"
+						  " FROM visage.declarations AS d"
+						  " WHERE noun = 'history' AND name = $1"
+						  " AND parent = $2", core_extension_schema()),
+				 &args, SPI_OK_SELECT);
+}
+
+/*
  * ERROR unless the history is made from the stream's staging table.  The
  * merge runs as the extension's owner, who must not run a query of the
  * history's declaration.
@@ -122,6 +159,25 @@ check_source(const char *history, Jsonb *declared, const char *staging)
 				 errdetail("Its source is %s, not %s.", source, staging),
 				 errhint("Drop that history, or use write_disposition => "
 						 "'merge' and call visage_merge.")));
+}
+
+/*
+ * As of when a complete extract is: the crawl's beginning by the system's
+ * clock, since what was deleted while it ran may be in it.
+ */
+static TimestampTz
+time_of_extract(const IngestRun *run)
+{
+	const char *format = run->stream->cursor.format;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	TimestampTz began;
+
+	if (run->position.began == NULL || format == NULL)
+		return now;
+	if (strcmp(format, "integer") == 0 || strcmp(format, "text") == 0)
+		format = "iso8601";
+	return ingest_parse_instant(run->position.began, format, &began) ?
+		Min(began, now) : now;
 }
 
 /*
@@ -145,15 +201,20 @@ ingest_merge_history(IngestRun *run)
 	if (declared == NULL)
 		create_history(run, history);
 	else
+	{
 		check_source(history, declared, staging);
+		follow_deletes(run->stream, history, declared);
+	}
 	core_arg_text(&args, core_qualified(CORE_LAYER_HISTORY,
 										run->stream->table));
 	core_arg_text(&args, staging);
 	core_arg(&args, BOOLOID, BoolGetDatum(ingest_tracks_seen(run)), false);
+	core_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(time_of_extract(run)),
+			 false);
 	return core_query_text(psprintf("SELECT to_jsonb(m)"
 									" FROM %s.visage_merge($1::regclass, $2,"
 									" complete => $3, extract_at =>"
-									" CASE WHEN $3 THEN now() END) AS m",
+									" CASE WHEN $3 THEN $4 END) AS m",
 									core_extension_schema()),
 						   &args, CurrentMemoryContext);
 }

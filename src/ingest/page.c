@@ -314,6 +314,8 @@ says_deleted(const IngestStream *stream, ScanSlice record)
 	Jsonb	   *rule = core_json_value(stream->endpoint, "deleted_when");
 	char	   *value;
 
+	if (stream->main != NULL)
+		return true;
 	if (rule == NULL)
 		return false;
 	value = scan_path_text(record, core_json_text(rule, "path"));

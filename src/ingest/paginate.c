@@ -170,7 +170,7 @@ take_records(IngestRun *run, const IngestBatch *batch, IngestPosition *next)
 		next->value = batch->last_value;
 		next->tie = batch->last_tie;
 	}
-	if (newest != NULL &&
+	if (newest != NULL && stream->main == NULL &&
 		(next->newest == NULL ||
 		 ingest_compare_values(stream->cursor.format, newest,
 							   next->newest) > 0))

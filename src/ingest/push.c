@@ -121,10 +121,7 @@ visage_push(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	split_records(records, &split);
 	begin_push(&push, name, "push");
-	if (core_is_paused("stream", name))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("stream \"%s\" is paused", name)));
+	ingest_require_resumed(name);
 	apply(push.run, &split);
 	end_push(&push);
 	values[0] = Int64GetDatum(push.run->landed);

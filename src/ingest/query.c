@@ -314,40 +314,24 @@ rewind_parents(IngestRun *run)
 
 /* ---- queries ---- */
 
-/* Moves to the beginning of the crawl; false where there is nothing to do. */
-bool
-ingest_first_query(IngestRun *run)
+/*
+ * The last partition of a stream that has tombstones is these: another
+ * stream, as far as asking and reading goes.
+ */
+static bool
+choose_stream(IngestRun *run, bool more)
 {
-	ingest_reset_query(&run->position);
-	run->position.partition = 0;
-	if (run->stream->window.step != NULL &&
-		!enter_window(run, windows_begin(run, window_zone(run))))
-		return false;
-	if (run->stream->parent == NULL)
-		return true;
-	rewind_parents(run);
-	return enter_parent(run) || ingest_next_query(run);
-}
+	IngestStream *stream = run->stream->main ? run->stream->main : run->stream;
 
-/* Goes on with a crawl under way; false where it had come to its end. */
-bool
-ingest_resume_query(IngestRun *run)
-{
-	if (run->stream->spooled)
-	{
-		ingest_reset_query(&run->position);
-		run->position.partition = 0;
-	}
-	if (run->stream->parent != NULL && !enter_parent(run))
-		return ingest_next_query(run);
-	if (run->position.query_done)
-		return ingest_next_query(run);
-	return true;
+	run->stream = more && stream->tombstones != NULL &&
+		run->position.partition == stream->partition_count - 1 ?
+		stream->tombstones : stream;
+	return more;
 }
 
 /* Moves past the query under way; false at the end of the crawl. */
-bool
-ingest_next_query(IngestRun *run)
+static bool
+next_query(IngestRun *run)
 {
 	IngestPosition *position = &run->position;
 
@@ -372,7 +356,57 @@ ingest_next_query(IngestRun *run)
 	if (run->stream->parent == NULL)
 		return true;
 	rewind_parents(run);
-	return enter_parent(run) || ingest_next_query(run);
+	return enter_parent(run) || next_query(run);
+}
+
+/* Moves to the beginning of the crawl; false where there is nothing to do. */
+static bool
+first_query(IngestRun *run)
+{
+	ingest_reset_query(&run->position);
+	run->position.partition = 0;
+	if (run->stream->window.step != NULL &&
+		!enter_window(run, windows_begin(run, window_zone(run))))
+		return false;
+	if (run->stream->parent == NULL)
+		return true;
+	rewind_parents(run);
+	return enter_parent(run) || next_query(run);
+}
+
+/* Goes on with a crawl under way; false where it had come to its end. */
+static bool
+resume_query(IngestRun *run)
+{
+	if (run->stream->spooled)
+	{
+		ingest_reset_query(&run->position);
+		run->position.partition = 0;
+	}
+	if (run->stream->parent != NULL && !enter_parent(run))
+		return next_query(run);
+	if (run->position.query_done)
+		return next_query(run);
+	return true;
+}
+
+/* The same, with the stream that the query is of. */
+bool
+ingest_first_query(IngestRun *run)
+{
+	return choose_stream(run, first_query(run));
+}
+
+bool
+ingest_resume_query(IngestRun *run)
+{
+	return choose_stream(run, resume_query(run));
+}
+
+bool
+ingest_next_query(IngestRun *run)
+{
+	return choose_stream(run, next_query(run));
 }
 
 /*

@@ -120,9 +120,14 @@ ingest_splits_at(const IngestRun *run, int64 records)
 		Jsonb	   *rule =
 		JsonbValueToJsonb(getIthJsonbValueFromContainer(&rules->root, i));
 		char	   *least = core_json_text(rule, "records_at_least");
+		int64		limit;
 
-		if (least != NULL && records >= strtoll(least, NULL, 10) &&
-			strcmp(core_json_text(rule, "action"), "split") == 0)
+		if (least == NULL ||
+			strcmp(core_json_text(rule, "action"), "split") != 0)
+			continue;
+		limit = strcmp(least, "{page_size}") == 0 ?
+			run->stream->page_size : strtoll(least, NULL, 10);
+		if (records >= limit)
 			return true;
 	}
 	return false;

@@ -12,10 +12,13 @@
 
 #include "catalog/pg_type.h"
 #include "core/core.h"
+#include "core/secret.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+
+#define MAX_PAGE_SIZE 1000000
 
 /* An argument that may not be NULL, as text. */
 static char *
@@ -34,31 +37,75 @@ optional_jsonb(FunctionCallInfo fcinfo, int position)
 	return PG_ARGISNULL(position) ? NULL : PG_GETARG_JSONB_P(position);
 }
 
-/* Each secret must be one that the connector takes, and a reference. */
+/* Each secret must be one that the connector takes. */
 static void
-check_secrets(Jsonb *secrets, Jsonb *manifest, const char *connector)
+check_secret_names(Jsonb *secrets, Jsonb *manifest, const char *connector)
 {
-	Jsonb	   *known = core_json_value(manifest, "secrets");
-	int			count;
 	int			known_count;
-	char	  **names = core_json_keys(secrets, &count);
-	char	  **known_names = core_json_keys(known, &known_count);
+	char	  **known_names = core_json_keys(core_json_value(manifest,
+															 "secrets"),
+											 &known_count);
 	const char **list = palloc0(sizeof(char *) * (known_count + 1));
 
 	for (int i = 0; i < known_count; i++)
 		list[i] = known_names[i];
 	core_check_keys(secrets, psprintf("the secrets of connector \"%s\"",
 									  connector), list);
+}
+
+/* A secret that was given plainly is stored; the reference to it. */
+static char *
+store_plain(const char *source, const char *name, const char *value,
+			bool replace)
+{
+	char	   *stored = psprintf("%s.%s", source, name);
+
+	if (!net_store_secret(stored, value, replace))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("source \"%s\" already exists with another "
+						"definition", source),
+				 errdetail("Secret \"%s\" has another value.", name),
+				 errhint("Use replace => true to change it.")));
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("secret \"%s\" of source \"%s\" is given plainly", name,
+					source),
+			 errdetail("It is stored encrypted, as \"stored:%s\", but "
+					   "pg_stat_activity and the server's log may show the "
+					   "statement.", stored),
+			 errhint("Refer to it as \"file:name\" or \"env:VISAGE_NAME\", or "
+					 "give it to visage_set_secret as a bound parameter.")));
+	return psprintf("stored:%s", stored);
+}
+
+/*
+ * The secrets as references, which the caller must have a right to; those
+ * given plainly are stored.
+ */
+static Jsonb *
+take_secrets(const char *source, Jsonb *secrets, bool replace)
+{
+	int			count;
+	char	  **names = core_json_keys(secrets, &count);
+
 	for (int i = 0; i < count; i++)
 	{
-		char	   *reference = core_json_text(secrets, names[i]);
+		char	   *text = core_json_text(secrets, names[i]);
 
-		if (reference == NULL)
+		if (text == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("secret \"%s\" must not be null", names[i])));
-		net_check_secret(names[i], reference);
+		if (core_is_secret_reference(text))
+			net_check_secret(names[i], text);
+		else
+			secrets = core_json_merge_patch(secrets,
+											core_json_object(names[i],
+															 core_json_string(store_plain(source, names[i],
+																						  text, replace))));
 	}
+	return secrets;
 }
 
 /* What the manifest calls required must be there. */
@@ -107,10 +154,12 @@ check_page_size(Jsonb *options)
 	char	   *size = core_json_text(options, "page_size");
 
 	if (size != NULL && (strspn(size, "0123456789") != strlen(size) ||
-						 strlen(size) > 6 || atoi(size) == 0))
+						 strlen(size) > 7 || atoi(size) == 0 ||
+						 atoi(size) > MAX_PAGE_SIZE))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"page_size\" must be between 1 and 999999"),
+				 errmsg("option \"page_size\" must be between 1 and %d",
+						MAX_PAGE_SIZE),
 				 errdetail("It is %s.", size)));
 }
 
@@ -153,6 +202,56 @@ check_source_options(Jsonb *options, Jsonb *manifest)
 	check_page_size(options);
 }
 
+/*
+ * The streams of a source with what it says now; a failure undoes the change
+ * of the source or its connector.
+ */
+static void
+check_streams(const char *source)
+{
+	CoreIdentity caller;
+	CoreArgs	args = {0};
+	uint64		count;
+	char	  **names;
+
+	core_arg_text(&args, source);
+	core_spi_begin();
+	core_become_owner(&caller);
+	count = core_execute("SELECT name FROM visage.declarations"
+						 " WHERE noun = 'stream'"
+						 " AND definition ->> 'source' = $1"
+						 " ORDER BY name", &args, SPI_OK_SELECT);
+	names = palloc(sizeof(char *) * (count + 1));
+	for (uint64 i = 0; i < count; i++)
+		names[i] = core_value_text(i, 1);
+	core_become_caller(&caller);
+	for (uint64 i = 0; i < count; i++)
+		ingest_check_declared(names[i]);
+	core_spi_end();
+}
+
+/* What a source says, against its connector. */
+static void
+check_source(Jsonb *source, Jsonb *manifest)
+{
+	char	   *connector = core_json_text(source, "connector");
+	Jsonb	   *options = core_json_value(source, "options");
+	Jsonb	   *secrets = core_json_value(source, "secrets");
+
+	check_source_options(options, manifest);
+	check_secret_names(secrets, manifest, connector);
+	check_required(manifest, "options", options, connector);
+	check_required(manifest, "secrets", secrets, connector);
+}
+
+/* A declared source and its streams, after its connector has changed. */
+void
+ingest_check_source(const char *name, Jsonb *manifest)
+{
+	check_source(core_find_declaration("source", name, false), manifest);
+	check_streams(name);
+}
+
 PG_FUNCTION_INFO_V1(visage_create_source);
 Datum
 visage_create_source(PG_FUNCTION_ARGS)
@@ -160,6 +259,7 @@ visage_create_source(PG_FUNCTION_ARGS)
 	char	   *name = required_text(fcinfo, 0, "name");
 	char	   *connector = required_text(fcinfo, 1, "connector");
 	Jsonb	   *manifest;
+	Jsonb	   *secrets;
 	CoreDeclaration declaration = {.noun = "source",.name = name};
 
 	core_check_name("source", name);
@@ -168,15 +268,19 @@ visage_create_source(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("options and secrets of a source must not be "
 						"null")));
+	core_lock_declarations();
 	manifest = core_json_value(core_find_declaration("connector", connector,
 													 false), "manifest");
-	check_source_options(optional_jsonb(fcinfo, 2), manifest);
-	check_secrets(optional_jsonb(fcinfo, 3), manifest, connector);
-	check_required(manifest, "options", optional_jsonb(fcinfo, 2), connector);
-	check_required(manifest, "secrets", optional_jsonb(fcinfo, 3), connector);
 	declaration.definition = core_definition(fcinfo);
+	check_source(declaration.definition, manifest);
 	declaration.replace = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
-	(void) core_declare(&declaration);
+	secrets = take_secrets(name, optional_jsonb(fcinfo, 3),
+						   declaration.replace);
+	declaration.definition =
+		core_json_merge_patch(declaration.definition,
+							  core_json_object("secrets", secrets));
+	if (core_declare(&declaration) == CORE_DECLARED_REPLACED)
+		check_streams(name);
 	PG_RETURN_VOID();
 }
 
@@ -254,8 +358,8 @@ check_stream(Jsonb *definition, Jsonb *manifest)
  * The stream with what its connector says; a failure here undoes the
  * declaration.
  */
-static void
-check_declared(const char *name)
+void
+ingest_check_declared(const char *name)
 {
 	IngestStream *stream = ingest_read_stream(name);
 	bool		needs_key = strcmp(stream->disposition, "merge") == 0 ||
@@ -286,12 +390,10 @@ PG_FUNCTION_INFO_V1(visage_create_stream);
 Datum
 visage_create_stream(PG_FUNCTION_ARGS)
 {
-	static const char *const fixed[] =
-	{"primary_key", "write_disposition", "columns", NULL};
 	char	   *source = required_text(fcinfo, 0, "source");
 	char	   *stream = required_text(fcinfo, 1, "stream");
 	Jsonb	   *manifest;
-	CoreDeclaration declaration = {.noun = "stream",.fixed = fixed};
+	CoreDeclaration declaration = {.noun = "stream"};
 
 	core_check_name("stream", stream);
 	core_lock_declarations();
@@ -315,8 +417,10 @@ visage_create_stream(PG_FUNCTION_ARGS)
 						  psprintf("%s__%s__superseded", source, stream));
 	declaration.name = psprintf("%s.%s", source, stream);
 	declaration.replace = !PG_ARGISNULL(13) && PG_GETARG_BOOL(13);
+	if (declaration.replace)
+		ingest_check_change(declaration.name, declaration.definition);
 	(void) core_declare(&declaration);
-	check_declared(declaration.name);
+	ingest_check_declared(declaration.name);
 	PG_RETURN_VOID();
 }
 
@@ -344,10 +448,47 @@ visage_drop_source(PG_FUNCTION_ARGS)
 				 errmsg("source \"%s\" has streams", name),
 				 errdetail("One is \"%s\".", stream),
 				 errhint("Drop its streams first.")));
+	net_forget_secrets(name);
 	core_forget_declaration("source", name);
 	core_become_caller(&caller);
 	core_spi_end();
 	PG_RETURN_VOID();
+}
+
+/* ERROR while somebody ingests the stream; as the owner. */
+static void
+check_idle(const char *name)
+{
+	int64		pid = ingest_run_under_way(name);
+
+	if (pid != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("stream \"%s\" is being ingested", name),
+				 errdetail("The session with PID " INT64_FORMAT " is at it.",
+						   pid),
+				 errhint("Cancel it, or run visage_stop('%s').", name)));
+}
+
+/*
+ * The history that a stream has made goes with its data, or stands by itself
+ * from now on.  As the owner.
+ */
+static void
+release_history(const char *stream, const char *table, bool keep_data)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, psprintf("history.%s", table));
+	core_arg_text(&args, psprintf("stream %s", stream));
+	if (core_execute("UPDATE visage.declarations SET parent = NULL"
+					 " WHERE noun = 'history' AND name = $1 AND parent = $2",
+					 &args, SPI_OK_UPDATE) == 0 || keep_data)
+		return;
+	memset(&args, 0, sizeof(args));
+	core_arg_text(&args, table);
+	core_execute(psprintf("SELECT %s.visage_drop_history($1, false)",
+						  core_extension_schema()), &args, SPI_OK_SELECT);
 }
 
 PG_FUNCTION_INFO_V1(visage_drop_stream);
@@ -358,6 +499,7 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 	bool		keep_data = PG_GETARG_BOOL(1);
 	Jsonb	   *definition;
 	char	   *table;
+	char	   *seen;
 	CoreIdentity caller;
 	CoreArgs	args = {0};
 
@@ -368,6 +510,8 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 	core_arg_text(&args, name);
 	core_spi_begin();
 	core_become_owner(&caller);
+	check_idle(name);
+	release_history(name, table, keep_data);
 	core_execute("DELETE FROM visage.stream_states WHERE stream = $1", &args,
 				 SPI_OK_DELETE);
 	core_execute("DELETE FROM visage.stream_workers WHERE stream = $1", &args,
@@ -376,6 +520,11 @@ visage_drop_stream(PG_FUNCTION_ARGS)
 	{
 		core_drop_dataset(CORE_LAYER_LANDING, table);
 		core_drop_dataset(CORE_LAYER_STAGING, table);
+		seen = psprintf("%s__seen", table);
+		if (OidIsValid(core_table_oid(CORE_LAYER_STAGING, seen)))
+			core_execute(psprintf("DROP TABLE %s",
+								  core_qualified(CORE_LAYER_STAGING, seen)),
+						 NULL, SPI_OK_UTILITY);
 	}
 	core_forget_declaration("stream", name);
 	core_become_caller(&caller);

@@ -192,6 +192,5 @@ ingest_apply_spool(IngestRun *run)
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(context);
 	}
-	ingest_drop_spool(run);
 	MemoryContextDelete(context);
 }

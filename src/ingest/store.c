@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
@@ -36,11 +37,13 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #define MOST_SLOTS 1000
 #define MOST_BYTES (256 * 1024) /* of records that are in the slots */
@@ -89,6 +92,8 @@ struct IngestStore
 	int			time_attribute;
 	int			hash_attribute;
 	int			window_attribute;	/* 0 where there is none */
+	int			deleted_attribute;	/* 0 where there is none */
+	int			cursor_column;	/* of the run's columns, -1: none */
 	bool		append;
 	bool		deletes;		/* records may take their rows away */
 	bool		lenient;		/* values that do not fit are left out */
@@ -226,6 +231,19 @@ must_go_row_by_row(const Target *target)
 		(constraints != NULL && constraints->has_generated_stored);
 }
 
+/* The column of the cursor's field, -1: none. */
+static int
+cursor_column(const IngestRun *run)
+{
+	const char *field = run->stream->cursor.field;
+	char	   *column = field ? core_snake_case(field) : NULL;
+
+	for (int i = 0; column != NULL && i < run->column_count; i++)
+		if (strcmp(run->columns[i].name, column) == 0)
+			return i;
+	return -1;
+}
+
 /*
  * Opens the stream's tables, inside work, for so many records; they exist.
  */
@@ -240,7 +258,8 @@ ingest_open_store(IngestRun *run, int records)
 	store->run = run;
 	store->append = strcmp(run->stream->disposition, "append") == 0;
 	store->deletes = strcmp(run->stream->hard_deletes, "ignore") != 0 &&
-		strcmp(run->stream->disposition, "merge") == 0;
+		(run->stream->main != NULL ||
+		 strcmp(run->stream->disposition, "merge") == 0);
 	store->lenient = strcmp(run->stream->contract, "discard_value") == 0;
 	store->estate = CreateExecutorState();
 	store->estate->es_snapshot = GetActiveSnapshot();
@@ -257,6 +276,8 @@ ingest_open_store(IngestRun *run, int records)
 	store->hash_attribute = attribute(store->staging.relation,
 									  "_record_hash");
 	store->window_attribute = attribute(store->staging.relation, "_window");
+	store->deleted_attribute = attribute(store->staging.relation, "_deleted");
+	store->cursor_column = cursor_column(run);
 	map_landing(store);
 	map_fields(store);
 	attributes = RelationGetDescr(store->staging.relation)->natts;
@@ -537,7 +558,7 @@ land(IngestStore *store, const IngestRecord *record, const Jsonb *jsonb,
 	store->landing.record_of[store->landing.filled++] = number;
 }
 
-/* Does this record take its row away? */
+/* Does this record take its row away, or mark it as deleted? */
 static bool
 takes_away(const IngestStore *store, const IngestRecord *record)
 {
@@ -551,6 +572,97 @@ looks_up(const IngestStore *store, const IngestRecord *record,
 {
 	return store->index != NULL &&
 		(!stored->trusting || record->again || takes_away(store, record));
+}
+
+/*
+ * When the record was deleted, as a value of the cursor's column; false where
+ * it does not say.
+ */
+static bool
+deletion_time(IngestStore *store, const IngestRecord *record, Datum *time)
+{
+	const char *path = store->run->stream->deleted_at;
+	IngestMember member = {.escaped = true};
+	ScanKind	kind;
+
+	if (path == NULL || store->cursor_column < 0 ||
+		!scan_path(record->slice, path, &member.value, &kind) ||
+		kind == SCAN_NULL)
+		return false;
+	member.kind = kind;
+	*time = ingest_input(store->inputs[store->cursor_column], &member,
+						 &store->room);
+	return true;
+}
+
+/* Is the row that was found of a change after that time? */
+static bool
+is_later(IngestStore *store, Datum time)
+{
+	const IngestColumn *column = &store->run->columns[store->cursor_column];
+	TypeCacheEntry *type = lookup_type_cache(column->type,
+											 TYPECACHE_CMP_PROC_FINFO);
+	bool		isnull;
+	Datum		found = slot_getattr(store->found, column->attnum, &isnull);
+
+	return !isnull && OidIsValid(type->cmp_proc_finfo.fn_oid) &&
+		DatumGetInt32(FunctionCall2Coll(&type->cmp_proc_finfo,
+										C_COLLATION_OID, found, time)) > 0;
+}
+
+/* The row that was found, marked as deleted, for the history to read. */
+static void
+mark_row(IngestStore *store, TupleTableSlot *row, uint64 hash,
+		 const Datum *time)
+{
+	int			natts = row->tts_tupleDescriptor->natts;
+
+	ExecClearTuple(row);
+	slot_getallattrs(store->found);
+	for (int i = 0; i < natts; i++)
+	{
+		row->tts_isnull[i] = store->found->tts_isnull[i];
+		if (!row->tts_isnull[i])
+			row->tts_values[i] =
+				datumCopy(store->found->tts_values[i],
+						  TupleDescAttr(row->tts_tupleDescriptor,
+										i)->attbyval,
+						  TupleDescAttr(row->tts_tupleDescriptor, i)->attlen);
+	}
+	set_value(row, store->run_attribute - 1,
+			  Int64GetDatum(store->run->run_id));
+	set_value(row, store->time_attribute - 1,
+			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_value(row, store->hash_attribute - 1, Int64GetDatum((int64) hash));
+	set_value(row, store->deleted_attribute - 1, BoolGetDatum(true));
+	if (time != NULL)
+		set_value(row, store->run->columns[store->cursor_column].attnum - 1,
+				  *time);
+	ExecStoreVirtualTuple(row);
+	row->tts_tableOid = RelationGetRelid(store->staging.relation);
+	update_row(store, row);
+}
+
+/* Obeys a record that says its key is deleted; false: nothing to do. */
+static bool
+take_away(IngestStore *store, const IngestRecord *record,
+		  TupleTableSlot *row, bool found, uint64 hash)
+{
+	bool		marked = strcmp(store->run->stream->disposition, "merge") != 0;
+	Datum		time;
+	bool		timed;
+
+	ExecClearTuple(row);
+	if (!found || (marked && is_unchanged(store, hash)))
+		return false;
+	timed = deletion_time(store, record, &time);
+	if (timed && is_later(store, time))
+		return false;
+	if (marked)
+		mark_row(store, row, hash, timed ? &time : NULL);
+	else
+		delete_row(store);
+	return true;
 }
 
 /* One record into both tables, where it is new or changed. */
@@ -576,10 +688,8 @@ store_record(IngestStore *store, const IngestBatch *batch,
 	stored->found += found;
 	if (takes_away(store, record))
 	{
-		ExecClearTuple(row);
-		if (!found)
+		if (!take_away(store, record, row, found, hash))
 			return;
-		delete_row(store);
 		stored->deleted++;
 	}
 	else if (!found)

@@ -203,6 +203,38 @@ read_database(IngestStream *stream, Jsonb *declared, Jsonb *source_options)
 	ingest_read_database(stream, source_options);
 }
 
+/*
+ * The list of deleted records, where the manifest has one and the stream is to
+ * obey it: the stream with another request.
+ */
+static IngestStream *
+read_tombstones(IngestStream *stream)
+{
+	static const char own[] =
+	"{\"path\": null, \"method\": null, \"params\": null, \"body\": null,"
+	" \"paginator\": null, \"paginator_without_cursor\": null,"
+	" \"deleted_when\": null}";
+	Jsonb	   *part = core_json_value(stream->endpoint, "tombstones");
+	IngestStream *tombstones;
+
+	if (part == NULL || stream->parent != NULL || stream->spooled ||
+		stream->key_count == 0 || strcmp(stream->hard_deletes, "ignore") == 0 ||
+		strcmp(stream->disposition, "append") == 0)
+		return NULL;
+	tombstones = palloc(sizeof(IngestStream));
+	*tombstones = *stream;
+	tombstones->main = stream;
+	tombstones->endpoint =
+		ingest_overlay(core_json_merge_patch(stream->endpoint,
+											 core_json_parse(own)), part);
+	tombstones->deleted_at = core_json_text(part, "at");
+	tombstones->page_size = 0;
+	ingest_read_endpoint(tombstones);
+	tombstones->page_size = Min(tombstones->page_size, stream->page_size);
+	tombstones->partition_count = ++stream->partition_count;
+	return tombstones;
+}
+
 /* A stream as it is declared here, in the current memory context. */
 IngestStream *
 ingest_read_declared(const char *name, Jsonb *declared)
@@ -252,6 +284,7 @@ ingest_read_declared(const char *name, Jsonb *declared)
 						  core_json_value(declared, "columns"));
 	collect_paths(stream);
 	stream->spooled = is_spooled(stream);
+	stream->tombstones = read_tombstones(stream);
 	return stream;
 }
 

@@ -1,10 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * tables.c
- *		The tables of a stream: landing, as received, and staging, typed.
- *
- * Landing is partitioned by day (UTC).  A partition is made as a table of
- * its own and then attached, which does not lock out readers and writers.
+ *		Staging tables: records typed.
  *
  * Staging has a column for each field, named for it; bookkeeping columns
  * begin with an underscore.  What becomes of fields and types that appear
@@ -16,142 +13,13 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "ingest/ingest.h"
 #include "lib/stringinfo.h"
 #include "parser/parse_type.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/datetime.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
-
-#define LANDING_COLUMNS \
-	"_run_id bigint NOT NULL, _ingested_at timestamptz NOT NULL," \
-	" _source_key text, record jsonb NOT NULL"
-
-/* ---- landing ---- */
-
-/* A day as its ISO date, from days since 2000-01-01. */
-static char *
-day_text(int day, const char *separator)
-{
-	int			year;
-	int			month;
-	int			day_of_month;
-
-	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &day_of_month);
-	return psprintf("%04d%s%02d%s%02d", year, separator, month, separator,
-					day_of_month);
-}
-
-/* The partition of a day, where it does not exist yet. */
-static void
-create_partition(const IngestRun *run, int day)
-{
-	char	   *name = psprintf("%s_%s", run->stream->table,
-								day_text(day, ""));
-	char	   *partition = core_qualified(CORE_LAYER_LANDING, name);
-	char	   *parent = core_qualified(CORE_LAYER_LANDING,
-										run->stream->table);
-
-	if (OidIsValid(core_table_oid(CORE_LAYER_LANDING, name)))
-		return;
-	core_execute(psprintf("CREATE TABLE %s (_id bigint NOT NULL,"
-						  LANDING_COLUMNS ")", partition),
-				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("ALTER TABLE %s ATTACH PARTITION %s"
-						  " FOR VALUES FROM ('%s 00:00:00+00')"
-						  " TO ('%s 00:00:00+00')", parent, partition,
-						  day_text(day, "-"), day_text(day + 1, "-")),
-				 NULL, SPI_OK_UTILITY);
-}
-
-/* Drops the partitions whose whole day is older than keep_landing. */
-static void
-drop_old_partitions(const IngestRun *run)
-{
-	CoreArgs	args = {0};
-	char	   *parent = core_qualified(CORE_LAYER_LANDING,
-										run->stream->table);
-	char	  **names;
-	uint64		count;
-
-	core_arg_text(&args, parent);
-	core_arg_text(&args, run->stream->keep_landing);
-	count = core_execute(
-						 "SELECT i.inhrelid::regclass::text"
-						 " FROM pg_inherits AS i"
-						 " JOIN pg_class AS c ON c.oid = i.inhrelid"
-						 " WHERE i.inhparent = $1::regclass"
-						 " AND right(c.relname, 8)::date + 1"
-						 " < now() AT TIME ZONE 'UTC' - $2::interval",
-						 &args, SPI_OK_SELECT);
-	names = palloc(sizeof(char *) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-		names[i] = core_value_text(i, 1);
-	for (uint64 i = 0; i < count; i++)
-		core_execute(psprintf("DROP TABLE %s", names[i]), NULL,
-					 SPI_OK_UTILITY);
-}
-
-/*
- * Makes the landing table on first use, today's partition and tomorrow's,
- * and drops those past keeping.  Cheap when there is nothing to do.
- */
-void
-ingest_prepare_landing(IngestRun *run)
-{
-	const IngestStream *stream = run->stream;
-	int			today = GetCurrentTransactionStartTimestamp() / USECS_PER_DAY;
-
-	if (run->partition_day >= today)
-		return;
-	if (!OidIsValid(core_own_table(CORE_LAYER_LANDING, stream->table)))
-	{
-		(void) core_layer_schema(CORE_LAYER_LANDING);
-		core_execute(psprintf("CREATE TABLE %s (_id bigint"
-							  " GENERATED ALWAYS AS IDENTITY (CACHE 100),"
-							  LANDING_COLUMNS ") PARTITION BY RANGE"
-							  " (_ingested_at)",
-							  core_qualified(CORE_LAYER_LANDING,
-											 stream->table)),
-					 NULL, SPI_OK_UTILITY);
-		core_register_dataset(CORE_LAYER_LANDING, stream->table, "landing",
-							  stream->name);
-	}
-	create_partition(run, today);
-	create_partition(run, today + 1);
-	drop_old_partitions(run);
-	run->partition_day = today;
-}
-
-/* Today's partition of landing. */
-Oid
-ingest_landing_partition(const IngestRun *run)
-{
-	int			today = GetCurrentTransactionStartTimestamp() / USECS_PER_DAY;
-
-	return core_table_oid(CORE_LAYER_LANDING,
-						  psprintf("%s_%s", run->stream->table,
-								   day_text(today, "")));
-}
-
-/* The sequence of landing's _id. */
-Oid
-ingest_landing_sequence(const IngestRun *run)
-{
-	CoreArgs	args = {0};
-
-	core_arg_text(&args, core_qualified(CORE_LAYER_LANDING,
-										run->stream->table));
-	return (Oid) core_query_int8("SELECT pg_get_serial_sequence($1, '_id')"
-								 "::regclass::oid::bigint", &args, 0);
-}
-
-/* ---- staging ---- */
 
 /*
  * The type of a column that a user declared, whose input runs no code of a
@@ -282,6 +150,43 @@ create_staging(IngestRun *run)
 						  stream->name);
 }
 
+/* Adds a column that staging lacks. */
+static void
+add_missing(const IngestStream *stream, const char *column, const char *type)
+{
+	Oid			staging = core_table_oid(CORE_LAYER_STAGING, stream->table);
+
+	if (get_attnum(staging, column) == InvalidAttrNumber)
+		core_execute(psprintf("ALTER TABLE %s ADD COLUMN %s %s",
+							  core_qualified(CORE_LAYER_STAGING,
+											 stream->table),
+							  quote_identifier(column), type),
+					 NULL, SPI_OK_UTILITY);
+}
+
+/*
+ * The columns that tell a history of deletes: a mark of rows that tombstones
+ * mean, and the manifest's field, which may come with deleted records only.
+ */
+static void
+prepare_marks(const IngestRun *run)
+{
+	const IngestStream *stream = run->stream->main ? run->stream->main :
+	run->stream;
+	Jsonb	   *rule = core_json_value(stream->endpoint, "deleted_when");
+	char	   *equals = core_json_text(rule, "equals");
+
+	if (strcmp(stream->disposition, "history") != 0 ||
+		strcmp(stream->hard_deletes, "ignore") == 0)
+		return;
+	if (stream->tombstones != NULL)
+		add_missing(stream, "_deleted", "boolean");
+	if (rule != NULL)
+		add_missing(stream, core_snake_case(core_json_text(rule, "path")),
+					strcmp(equals, "true") == 0 || strcmp(equals, "false") == 0 ?
+					"boolean" : "text");
+}
+
 /* Reads the columns of the staging table, but for the bookkeeping. */
 static void
 read_columns(IngestRun *run)
@@ -298,7 +203,8 @@ read_columns(IngestRun *run)
 						 " FROM pg_attribute"
 						 " WHERE attrelid = $1::regclass AND attnum > 0"
 						 " AND NOT attisdropped AND attname <> ALL"
-						 " ('{_run_id,_ingested_at,_record_hash,_window}')"
+						 " ('{_run_id,_ingested_at,_record_hash,_window,"
+						 "_deleted}')"
 						 " ORDER BY attnum", &args, SPI_OK_SELECT);
 	caller = MemoryContextSwitchTo(run->context);
 	run->columns = palloc0(sizeof(IngestColumn) * (count + 1));
@@ -387,8 +293,14 @@ ingest_prepare_staging(IngestRun *run)
 		create_staging(run);
 	}
 	if (first || run->columns == NULL)
+	{
+		prepare_marks(run);
 		read_columns(run);
+	}
 	match_columns(run);
+	/* tombstones bring nothing that staging has to take */
+	if (run->stream->main != NULL)
+		return;
 	check_column_clash(run);
 	if (add_columns(run, first))
 	{

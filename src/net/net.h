@@ -103,6 +103,9 @@ extern char *net_sign_rs256(const char *private_key, const char *text);
 
 /* vault.c */
 extern void net_check_secret(const char *name, const char *reference);
+extern bool net_store_secret(const char *name, const char *value,
+							 bool replace);
+extern void net_forget_secrets(const char *source);
 extern Jsonb *net_open_secrets(Jsonb *references);
 
 /*

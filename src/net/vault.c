@@ -458,6 +458,67 @@ write_row(const VaultRow *row)
 	core_spi_end();
 }
 
+static void
+check_value(const char *name, const char *value)
+{
+	if (value[0] == '\0' || strlen(value) > MAX_SECRET)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("secret \"%s\" must have 1 to %d bytes", name,
+						MAX_SECRET)));
+}
+
+/*
+ * Stores a secret that a source was given plainly.  False, and nothing is
+ * stored, where another value is there and is not to be replaced.
+ */
+bool
+net_store_secret(const char *name, const char *value, bool replace)
+{
+	VaultRow	row = {0};
+
+	if (core_setting(SETTING)[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("secret \"%s\" is given plainly and cannot be "
+						"stored", name),
+				 errdetail("Setting " SETTING " is empty."),
+				 errhint("Refer to it as \"file:name\" (a file below "
+						 "visage.secrets_directory) or \"env:VISAGE_NAME\", "
+						 "or have a superuser set a key file.")));
+	check_value(name, value);
+	if (find_row(name, &row))
+	{
+		char	   *stored;
+		bool		same;
+
+		require_owner(&row);
+		stored = unseal(&row);
+		same = strcmp(stored, value) == 0;
+		OPENSSL_cleanse(stored, strlen(stored));
+		if (same || !replace)
+			return same;
+	}
+	else
+		row.owner = GetUserNameFromId(GetUserId(), false);
+	row.name = name;
+	seal(&row, value);
+	write_row(&row);
+	return true;
+}
+
+/* Forgets the secrets that a source was given plainly; as the owner. */
+void
+net_forget_secrets(const char *source)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, source);
+	core_execute("DELETE FROM visage.stored_secrets"
+				 " WHERE split_part(name, '.', 1) = $1"
+				 " AND strpos(name, '.') > 0", &args, SPI_OK_DELETE);
+}
+
 PG_FUNCTION_INFO_V1(visage_set_secret);
 Datum
 visage_set_secret(PG_FUNCTION_ARGS)
@@ -471,7 +532,7 @@ visage_set_secret(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"name\" must not be null")));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	core_check_name("secret", name);
+	core_check_secret_name(name);
 	if (find_row(name, &row))
 		require_owner(&row);
 	else
@@ -481,11 +542,7 @@ visage_set_secret(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 	{
 		value = text_to_cstring(PG_GETARG_TEXT_PP(1));
-		if (value[0] == '\0' || strlen(value) > MAX_SECRET)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("secret \"%s\" must have 1 to %d bytes", name,
-							MAX_SECRET)));
+		check_value(name, value);
 		seal(&row, value);
 		warn_of_leaks(name, value);
 		OPENSSL_cleanse(value, strlen(value));

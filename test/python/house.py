@@ -168,7 +168,7 @@ class Database:
         """{column: type} of a table, without Visage's own."""
         return dict(self.rows("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
                               " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-                              " AND attname NOT IN ('_run_id', '_ingested_at', '_record_hash', '_window')", table))
+                              " AND attname NOT IN ('_run_id', '_ingested_at', '_record_hash', '_window', '_deleted')", table))
 
     def contents(self, table):
         """How often each row is in a table: its values by column, canonical,

@@ -591,7 +591,8 @@ class ConnectorTest(unittest.TestCase):
             "things": {"path": "/all", "primary_key": ["id"], "cursor_field": "changed", "types": {"big": "numeric"}}}}, secrets={"key": key})
         check = "SELECT ok, message, latency < '15 s' FROM visage_check_source('own')"
         self.assertEqual(self.database.value(check, role="engineer"), (True, "ok", True))
-        self.assertEqual(self.database.rows("SELECT * FROM visage_discover('own')", role="engineer"), [("things", "things", {"big": "numeric"}, ["id"], "changed")])
+        self.assertEqual(self.database.rows("SELECT * FROM visage_discover('own')", role="engineer"),
+                         [("things", "things", {"id": "bigint", "name": "text", "changed": "text", "big": "numeric"}, ["id"], "changed")])
         self.secret("checked", "wrong")
         self.assertEqual(self.database.value(check, role="engineer"), (False, "the server answers with status 401, and says: who are you?", True))
         os.unlink(os.path.join(self.secrets.name, "checked"))
@@ -606,6 +607,21 @@ class ConnectorTest(unittest.TestCase):
             with session.transaction(force_rollback=True):
                 session.execute(push, [json.dumps({"id": 9})])
         self.assertEqual(self.ids(), [1, 2])
+        with self.subTest("again, and together with what is new"):
+            again = json.dumps([{"id": 1, "a": 1}, {"id": 2, "a": 2}, {"id": 2, "a": 3}, {"id": 4, "a": 4}])
+            self.assertEqual(self.database.value(push, again, role="engineer"), (2, 2, 0))
+            self.assertEqual(self.database.value(push, again, role="engineer"), (0, 4, 0))
+            self.assertEqual(self.database.rows("SELECT id, a FROM staging.own__things ORDER BY id"), [(1, 1), (2, 3), (4, 4)])
+            self.assertEqual(self.database.value("SELECT count(*) FROM landing.own__things"), 4)
+        with self.subTest("at the same time, in two sessions"):
+            with self.database.connect("engineer") as session:
+                session.execute("BEGIN")
+                session.execute(push, [json.dumps({"id": 5, "a": 5})])
+                other = house.Background(self.database, "SELECT visage_push('own.things', '{\"id\": 5, \"a\": 5}')")
+                house.wait_until(lambda: self.database.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", other.pid), "the other waits")
+                session.execute("COMMIT")
+            self.assertIsNone(other.join())
+            self.assertEqual(self.database.value("SELECT count(*) FROM landing.own__things WHERE _source_key = '5'"), 1)
 
     def test_quarantine_is_replayed(self):
         self.declare({"path": "/all"})
@@ -631,11 +647,10 @@ class ConnectorTest(unittest.TestCase):
             admin.execute("ALTER SYSTEM SET visage.stream_pause = 1")
             admin.execute("SELECT pg_reload_conf()")
         self.addCleanup(self.database.execute, "LOAD 'visage'", "ALTER SYSTEM RESET visage.stream_pause", "SELECT pg_reload_conf()")
-        successes = "SELECT count(*) FROM visage.runs WHERE name = 'own.things' AND state = 'success'"
-        before = self.database.value(successes)
+        before = self.database.value("SELECT coalesce(max(run_id), 0) FROM visage.runs")
         self.addCleanup(self.database.execute, "DELETE FROM visage.stream_workers", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'visage stream'")
         self.database.execute("SELECT visage_start('own.things')", role="engineer")
-        house.wait_until(lambda: self.database.value(successes) > before, "the worker has crawled")
+        house.wait_until(lambda: self.database.value("SELECT state = 'waiting' FROM visage.workers"), "the worker has crawled")
         self.everything()
         self.held.records.append({"id": 900, "name": "later", "changed": stamp(1), "big": 1})
         house.wait_until(lambda: 900 in self.ids(), "the worker crawls again")
@@ -643,8 +658,46 @@ class ConnectorTest(unittest.TestCase):
         self.assertEqual(self.database.value(workers), 1)
         self.database.execute("SELECT visage_stop('own.things')", role="engineer")
         house.wait_until(lambda: self.database.value(workers) == 0, "the worker is gone")
+        self.assertEqual(self.database.value("SELECT count(*), min(state), sum((counters ->> 'landed')::int) FROM visage.runs WHERE run_id > %s", before),
+                         (1, "success", len(self.held.records)), "the crawls of an hour are one run")
         with self.assertRaises(errors.UndefinedObject):
             self.database.execute("SELECT visage_stop('own.things')", role="engineer")
+
+    # ---- records that a system says are deleted ----
+
+    def test_a_list_of_deleted_records(self):
+        """Tombstones of yet another kind: a log of deletes, with paging and
+        names of its own; one is older than the record that came again."""
+        self.held.records = [{"id": i, "v": i, "changed": stamp(i)} for i in range(1, 31)]
+        gone = [{"key": {"id": i}, "when": stamp(100 + i)} for i in range(1, 8)]
+
+        def hook(handler, path, query):
+            if path == "/log":
+                start = int(query["skip"])
+                handler.answer({"deleted": gone[start:start + 3]})
+            return path == "/log"
+
+        manifest = {"path": "/all", "types": {"changed": "timestamptz"}, "tombstones": {
+            "path": "/log", "params": {"skip": "{offset}"}, "page_size": 3, "data_selector": "deleted", "record_selector": "key",
+            "paginator": {"type": "offset"}}}
+        self.held.hook = hook
+        self.declare(manifest, hard_deletes="invalidate")
+        self.ingest()
+        self.assertEqual(self.ids(), list(range(8, 31)))
+        self.ingest()
+        self.assertEqual(self.ids(), list(range(8, 31)))
+
+    def test_a_deleted_record_that_came_again(self):
+        self.held.records = [{"id": i, "changed": stamp(i)} for i in range(1, 6)]
+        gone = [{"id": 1, "when": stamp(50)}, {"id": 2, "when": stamp(50)}]
+        self.held.hook = lambda handler, path, _: path == "/log" and (handler.answer(gone) or True)
+        self.declare({"path": "/all", "types": {"changed": "timestamptz"}, "tombstones": {"path": "/log", "at": "when"}}, hard_deletes="invalidate", cursor_field="changed")
+        self.ingest()
+        self.assertEqual(self.ids(), [3, 4, 5])
+        self.held.records[0] = {"id": 1, "changed": stamp(60)}
+        self.held.records[1] = {"id": 2, "changed": stamp(40)}
+        self.ingest()
+        self.assertEqual(self.ids(), [1, 3, 4, 5], "changed after it was deleted, and before")
 
     # ---- politeness ----
 

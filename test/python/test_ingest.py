@@ -1,6 +1,7 @@
 """Ingestion against the double: what arrives, what is refused, what a fault
 leaves behind, and that a waiting session holds nothing and can be cancelled."""
 
+import datetime
 import socket
 import threading
 import unittest
@@ -224,6 +225,68 @@ class IngestTest(unittest.TestCase):
             self.assertEqual(self.database.value(LANDED), (ROWS, ROWS))
             self.assertEqual(self.last_run()[1]["landed"], ROWS - 2 * PAGE)
 
+    # ---- where a crawl begins ----
+
+    def moments(self):
+        """The times of change of all rows, in order."""
+        return sorted(row[":updated_at"] for row in self.double.data("g8m3-pdis"))
+
+    def cursor(self):
+        return self.database.value("SELECT cursor_value, crawl FROM visage.stream_states")
+
+    def test_a_back_fill_leaves_the_cursor_alone(self):
+        self.double.control(load="2023-03-10")
+        self.ingest()
+        moments, before = self.moments(), self.cursor()
+        low, high = moments[len(moments) // 4], moments[len(moments) // 2]
+        self.assertLess(low, high)
+        self.database.execute("TRUNCATE staging.sf__businesses")
+        with self.database.connect("engineer") as engineer:
+            engineer.execute("CALL visage_ingest('sf.businesses', from_value => %s, to_value => %s)", [low, high])
+        wanted = {row["uniqueid"] for row in self.double.data("g8m3-pdis") if low <= row[":updated_at"] < high}
+        self.assertEqual({key for key, in self.database.rows("SELECT uniqueid FROM staging.sf__businesses")}, wanted, "from a value to before another")
+        self.assertEqual(self.cursor(), before)
+        with self.subTest("one that fails, too"):
+            self.double.fault("404", after=1, times=1)
+            with self.assertRaises(errors.ExternalRoutineException), self.database.connect("engineer") as engineer:
+                engineer.execute("CALL visage_ingest('sf.businesses', from_value => %s)", [low])
+            self.assertEqual(self.cursor(), before)
+        with self.subTest("a stream without a cursor has none"):
+            self.database.execute("SELECT visage_create_stream('sf', 'whole', 'g8m3-pdis', primary_key => '{uniqueid}')", role="engineer")
+            with self.assertRaises(errors.InvalidParameterValue):
+                self.database.execute("CALL visage_ingest('sf.whole', from_value => '2020-01-01')", role="engineer")
+
+    def test_a_crawl_begins_where_it_is_told(self):
+        self.double.control(load="2023-03-10")
+        self.ingest()
+        moments = self.moments()
+        middle = moments[len(moments) // 2]
+        with self.subTest("visage_reset_stream"):
+            self.database.execute("SELECT visage_reset_stream('sf.businesses', '%s')" % middle, role="engineer")
+            self.ingest()
+            self.assertEqual(self.last_run()[1]["records"], sum(moment >= middle for moment in moments))
+            self.assertEqual(self.last_run()[1]["landed"], 0, "what has not changed is not landed again")
+        with self.subTest("lag"):
+            self.database.execute("SELECT visage_alter_stream('sf.businesses', '{\"lag\": \"3 days\"}')", role="engineer")
+            self.database.execute("UPDATE staging.sf__businesses SET city = 'overwritten', _record_hash = 0", role=None)
+            self.ingest()
+            since = datetime.datetime.fromisoformat(moments[-1].replace("Z", "+00:00")) - datetime.timedelta(days=3)
+            again = sum(datetime.datetime.fromisoformat(moment.replace("Z", "+00:00")) >= since for moment in moments)
+            self.assertEqual(self.last_run()[1]["records"], again)
+            self.assertEqual(self.database.value("SELECT count(*) FROM staging.sf__businesses WHERE city = 'overwritten'"), len(moments) - again, "the window is overwritten by key")
+
+    def test_progress_is_seen_while_it_runs(self):
+        self.double.fault("hang", after=2, times=1)
+        run = house.Background(self.database, INGEST)
+        house.wait_until(lambda: len(self.double.requests()) == 3 and self.waiting(), "the session waits for the third page")
+        kind, name, pid, counters, fresh = self.database.value("SELECT kind, name, pid, counters, heartbeat_at >= started_at FROM visage.progress")
+        self.assertEqual((kind, name, pid, fresh), ("stream", "sf.businesses", run.pid, True))
+        self.assertEqual((counters["pages"], counters["records"], counters["landed"]), (2, 2 * PAGE, 2 * PAGE))
+        with self.subTest("a stream that is being ingested is not dropped"), self.assertRaises(errors.ObjectInUse):
+            self.database.execute("SELECT visage_drop_stream('sf.businesses')", role="engineer")
+        run.cancel()
+        self.assertEqual(self.database.rows("SELECT * FROM visage.progress"), [])
+
     def test_cancel_takes_effect_within_a_second(self):
         hole = BlackHole()
         self.addCleanup(hole.close)
@@ -277,7 +340,7 @@ class IngestTest(unittest.TestCase):
             self.assertEqual(self.database.value("SELECT count(*) FROM history.sf__businesses__as_of(%s)", date), count)
 
     def test_secrets_are_in_no_message(self):
-        with self.database.connect("engineer") as engineer, self.assertRaises(errors.FeatureNotSupported) as raised:
+        with self.database.connect("engineer") as engineer, self.assertRaises(errors.ObjectNotInPrerequisiteState) as raised:
             engineer.execute("SELECT visage_create_source('t', 'socrata', '{\"base_url\": \"https://example.org\"}', '{\"app_token\": \"hunter2hunter2\"}')")
         self.assertNotIn("hunter2", str(raised.exception))
 

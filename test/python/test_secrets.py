@@ -91,6 +91,39 @@ class SecretsTest(unittest.TestCase):
                 self.assertNotIn(VALUE, row)
         self.assertFalse(self.database.rows("SELECT FROM pg_stat_activity WHERE strpos(query, %s) > 0 AND pid <> pg_backend_pid()", VALUE))
 
+    def test_one_that_is_given_plainly(self):
+        """It is stored, and taken for a change only where it is one."""
+        create = "SELECT visage_create_source('sf', 'socrata', jsonb_build_object('base_url', %s::text, 'page_size', 900), jsonb_build_object('app_token', %s::text), replace => %s)"
+        said = []
+        with self.database.connect("engineer") as engineer:
+            engineer.add_notice_handler(lambda notice: said.append((notice.severity_nonlocalized, notice.message_primary)))
+            engineer.execute(create, [self.double.url, VALUE, False])
+            self.assertEqual(said, [("WARNING", 'secret "app_token" of source "sf" is given plainly')])
+            engineer.execute(create, [self.double.url, VALUE, False])
+            self.assertEqual(said[-1][0], "NOTICE", "the same again")
+            with self.assertRaises(errors.DuplicateObject) as raised:
+                engineer.execute(create, [self.double.url, VALUE + "2", False])
+            self.assertEqual(raised.exception.diag.message_detail, 'Secret "app_token" has another value.')
+            engineer.execute("SELECT visage_create_stream('sf', 'businesses', 'g8m3-pdis', primary_key => '{uniqueid}', cursor_field => ':updated_at')")
+            engineer.execute(INGEST)
+            self.assertEqual(self.sent(), {VALUE})
+            definitions, = engineer.execute("SELECT visage_definitions()").fetchone()
+            self.assertIn("stored:sf.app_token", definitions)
+            engineer.execute("SELECT visage_alter_source('sf', jsonb_build_object('secrets', jsonb_build_object('app_token', %s::text)))", [VALUE + "2"])
+            self.double.control(fault=None)
+            engineer.execute(INGEST)
+            self.assertEqual(self.sent(), {VALUE + "2"})
+        for text in [definitions, *(text for _, text in said), self.dump().decode()]:
+            self.assertNotIn(VALUE, text)
+        with self.assertRaises(errors.InsufficientPrivilege):
+            with self.database.connect() as admin:
+                admin.execute("CREATE ROLE test_other; GRANT visage_engineer TO test_other")
+                self.addCleanup(self.database.execute, "DROP ROLE test_other")
+                admin.execute("SET ROLE test_other")
+                admin.execute("SELECT visage_alter_source('sf', '{\"options\": {\"base_url\": \"https://elsewhere.example.org\"}}')")
+        self.database.execute("SELECT visage_drop_stream('sf.businesses'), visage_drop_source('sf')", role="engineer")
+        self.assertEqual(self.database.value("SELECT count(*) FROM visage.secrets"), 0)
+
     def test_each_seal_is_another(self):
         self.store()
         one = self.database.value("SELECT sealed FROM visage.stored_secrets")

@@ -152,6 +152,40 @@ class FreshdeskTest(ConnectorTest):
                 self.ingest(name)
                 self.holds(name, self.double.data(name))
 
+    def test_contacts_that_are_deleted(self):
+        """Deleted softly: a list of their own names them."""
+        self.stream("contacts", hard_deletes="invalidate")
+        self.ingest("contacts")
+        for command in ("delete_contacts", "restore_contacts"):
+            self.double.control(**{command: 7})
+            self.ingest("contacts")
+            self.holds("contacts", [contact for contact in self.double.data("contacts") if not contact.get("deleted")])
+        self.landed_once("contacts")
+
+    def test_deletes_in_a_history(self):
+        self.stream("contacts", hard_deletes="new_record", write_disposition="history")
+        self.ingest("contacts")
+        self.double.control(later=3600)
+        self.double.control(delete_contacts=5)
+        self.ingest("contacts")
+        deleted = {contact["id"] for contact in self.double.data("contacts") if contact.get("deleted")}
+        self.assertEqual(len(deleted), 5)
+        self.assertEqual({key for key, in self.database.rows("SELECT id FROM history.s__contacts WHERE is_deleted AND valid_to = 'infinity'")}, deleted)
+        self.assertEqual(self.database.value("SELECT count(*) FROM history.s__contacts__current"), len(self.double.data("contacts")) - 5)
+
+    def test_deleted_tickets_by_what_is_declared(self):
+        """hard_deletes => ignore keeps them, as they are told."""
+        self.stream("tickets", hard_deletes="ignore")
+        self.stream("live", "tickets", hard_deletes="invalidate")
+        for _ in range(2):
+            self.ingest("tickets")
+            self.ingest("live")
+            self.double.control(change=30)
+        self.ingest("tickets")
+        self.ingest("live")
+        self.holds("live", self.tickets())
+        self.holds("tickets", self.double.data("tickets"))
+
     def test_companies_that_vanish(self):
         self.stream("companies", hard_deletes="invalidate")
         self.ingest("companies")
@@ -228,6 +262,52 @@ class HubspotTest(ConnectorTest):
         shown = {(record["id"], record["updatedAt"]) for record in json.loads(body)["results"]}
         changed = sorted(((record["updatedAt"], record["id"]) for record in self.records()), reverse=True)[:40]
         return len({(key, moment) for moment, key in changed} - shown)
+
+    def test_archived_records_are_deleted(self):
+        self.stream("contacts", hard_deletes="invalidate")
+        self.stream("all", "contacts")
+        self.ingest("contacts")
+        self.ingest("all")
+        self.double.control(archive=120)
+        self.ingest("contacts")
+        self.ingest("all")
+        self.holds("contacts", self.records())
+        self.assertEqual(self.database.value("SELECT count(*) FROM staging.s__all"), 1200, "hard_deletes is ignore unless said")
+        with self.subTest("again: nothing is new"):
+            self.ingest("contacts")
+            self.assertEqual(self.counters()["landed"], 0)
+        with self.subTest("restored"):
+            self.double.control(restore=20)
+            self.ingest("contacts")
+            self.holds("contacts", self.records())
+            self.landed_once("contacts")
+
+    def test_archived_records_in_a_history(self):
+        self.stream("contacts", hard_deletes="new_record", write_disposition="history")
+        self.ingest("contacts")
+        self.double.control(archive=30)
+        self.ingest("contacts")
+        told = {int(record["id"]): record["archivedAt"] for record in self.double.data("contacts") if record["archived"]}
+        found = "SELECT id, to_char(valid_from AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM history.s__contacts WHERE is_deleted AND valid_to = 'infinity'"
+        self.assertEqual({int(key): moment for key, moment in self.database.rows(found)}, told)
+        self.assertEqual(self.database.value("SELECT count(*) FROM history.s__contacts__current"), 1170)
+        with self.subTest("again: nothing is new"):
+            self.ingest("contacts")
+            self.assertEqual(self.counters()["landed"], 0)
+        with self.subTest("restored"):
+            self.double.control(restore=10)
+            self.ingest("contacts")
+            self.assertEqual({int(key) for key, _ in self.database.rows(found)}, {int(record["id"]) for record in self.double.data("contacts") if record["archived"]})
+            self.assertEqual(self.database.value("SELECT count(*) FROM history.s__contacts__current"), 1180)
+
+    def test_discover(self):
+        found = {name: (resource, columns, keys, cursor) for name, resource, columns, keys, cursor in
+                 self.database.rows("SELECT * FROM visage_discover('s')", role="engineer")}
+        resource, columns, keys, cursor = found["contacts"]
+        self.assertEqual((resource, keys, cursor), ("contacts", ["id"], "lastmodifieddate"))
+        self.assertEqual({name: columns[name] for name in ("id", "createdAt", "archived", "email", "phone", "lastmodifieddate")},
+                         {"id": "text", "createdAt": "timestamptz", "archived": "boolean", "email": "text", "phone": "text", "lastmodifieddate": "timestamptz"})
+        self.assertIsNone(found["contact_companies"][1].get("toObjectId") if found["contact_companies"][1] else None, "asked for only record by record")
 
     def test_archived_records(self):
         self.double.control(archive=120)
@@ -364,10 +444,8 @@ class AppsflyerTest(ConnectorTest):
 
     def test_a_report_that_is_cut_off(self):
         """A day has more rows than an answer: it is asked for in halves.  The
-        real system cuts at a million; this connector of our own at 40."""
-        self.database.execute("SELECT visage_create_connector('small', jsonb_set(definition -> 'manifest', '{responses,0,records_at_least}', '40'))"
-                              " FROM visage.declarations WHERE noun = 'connector' AND name = 'appsflyer'")
-        self.create_source("small", page_size=40)
+        system cuts at the rows that are asked for, a million unless said."""
+        self.create_source("appsflyer", page_size=40)
         self.stream("in_app_events")
         self.ingest("in_app_events")
         self.holds("in_app_events", self.rows())
@@ -427,6 +505,14 @@ class Ga4Test(ConnectorTest):
             self.ingest("traffic")
             self.holds("traffic", self.rows())
 
+    def test_discover(self):
+        """What the property has, besides what the report has."""
+        self.stream("traffic")
+        (name, columns, keys), = self.database.rows("SELECT stream, columns, primary_key FROM visage_discover('s')", role="engineer")
+        self.assertEqual((name, keys), ("traffic", None))
+        self.assertEqual({field: columns[field] for field in ("date", "country", "sessions", "totalRevenue")},
+                         {"date": "date", "country": "text", "sessions": "bigint", "totalRevenue": "numeric"})
+
     def test_another_report_of_the_same_property(self):
         self.stream("days", options={"dimensions": ["date"], "metrics": ["eventCount", "activeUsers"]})
         self.ingest("days")
@@ -456,6 +542,29 @@ class Ga4Test(ConnectorTest):
     def test_refusals(self):
         self.stream("other", options={"property_id": "9"})
         self.assertIn("the service account may not read the property", str(self.ingest("other", fails=errors.ExternalRoutineException)))
+
+
+class SocrataTest(ConnectorTest):
+    system = "socrata"
+
+    def test_discover(self):
+        """The system's own description, and a page for what that leaves out."""
+        self.stream("businesses", "g8m3-pdis", primary_key=["uniqueid"], cursor_field=":updated_at")
+        (name, resource, columns, keys, cursor), = self.database.rows("SELECT * FROM visage_discover('s')", role="engineer")
+        self.assertEqual((name, resource, keys, cursor), ("businesses", "g8m3-pdis", ["uniqueid"], ":updated_at"))
+        self.assertEqual({field: columns[field] for field in ("uniqueid", "dba_start_date", "location", "parking_tax", ":updated_at", ":id")},
+                         {"uniqueid": "text", "dba_start_date": "timestamp", "location": "jsonb", "parking_tax": "boolean", ":updated_at": "timestamptz", ":id": "text"})
+        self.assertGreaterEqual(len(columns), 30)
+
+    def test_discover_when_nothing_answers(self):
+        self.stream("businesses", "g8m3-pdis", primary_key=["uniqueid"], columns={"uniqueid": "text"})
+        self.double.fault("500", times=100)
+        said = []
+        with self.database.connect("engineer") as engineer:
+            engineer.add_notice_handler(lambda notice: said.append(notice.message_primary))
+            self.assertEqual(engineer.execute("SELECT stream, columns FROM visage_discover('s')").fetchall(), [("businesses", {"uniqueid": "text", ":created_at": "timestamptz", ":updated_at": "timestamptz"})], "what is declared, and what the manifest says")
+        self.assertEqual(len(said), 1)
+        self.assertIn('stream "g8m3-pdis" cannot be asked for its columns', said[0])
 
 
 class HttpTest(ConnectorTest):

@@ -17,6 +17,9 @@ double.py says how it is started, steered and made to go wrong; besides, POST
 	{"change": N}		N tickets are changed now, some of them deleted
 	{"tie": N}		N tickets are changed in one second
 	{"drop": N}		N companies vanish
+	{"later": N}		N seconds go by
+	{"delete_contacts": N}	N contacts are deleted, which is soft
+	{"restore_contacts": N}	N deleted contacts are restored
 
 Time stands still at the start of the double and advances by a second with each
 change.
@@ -119,6 +122,12 @@ class Desk:
             if i % 5 == 4:
                 self.tickets[number]["deleted"] = True
 
+    def delete_contacts(self, count, deleted=True):
+        chosen = [number for number, contact in sorted(self.contacts.items()) if bool(contact.get("deleted")) != deleted]
+        for number in chosen[:count]:
+            self.tick()
+            self.contacts[number].update(deleted=deleted, updated_at=self.text())
+
     def tie(self, count):
         self.tick()
         for number in self.random.sample(sorted(self.tickets), count):
@@ -159,6 +168,10 @@ class Server(double.Server):
             self.desk.change(int(value))
         elif name == "tie":
             self.desk.tie(int(value))
+        elif name in ("delete_contacts", "restore_contacts"):
+            self.desk.delete_contacts(int(value), name == "delete_contacts")
+        elif name == "later":
+            self.desk.now += datetime.timedelta(seconds=int(value))
         elif name == "drop":
             for number in sorted(self.desk.companies)[:int(value)]:
                 del self.desk.companies[number]

@@ -17,6 +17,7 @@ double.py says how it is started, steered and made to go wrong; besides, POST
 	{"tie": N}		N contacts are changed in one millisecond
 	{"archive": N}		N contacts are archived
 	{"merge": N}		N contacts lose a merge and are archived
+	{"restore": N}		N archived contacts are restored
 	{"lag": SECONDS}	how long search shows what was before a change
 	{"rate": N}		requests in ten seconds
 	{"secondly": N}		searches in a second
@@ -110,6 +111,12 @@ class Crm:
                 self.touch(numbers[0])
                 self.objects["contacts"][numbers[0]]["properties"]["hs_merged_object_ids"] = str(number)
 
+    def restore(self, count):
+        for number in sorted(number for number, record in self.objects["contacts"].items() if record["archived"])[:count]:
+            self.now += datetime.timedelta(seconds=1)
+            self.objects["contacts"][number] = {**{name: value for name, value in self.objects["contacts"][number].items() if name != "archivedAt"}, "archived": False}
+            self.touch(number)
+
     def searched(self, kind):
         """The records as search knows them."""
         for number, record in self.objects[kind].items():
@@ -152,6 +159,8 @@ class Server(double.Server):
             self.crm.change(int(value), name == "tie")
         elif name in ("archive", "merge"):
             self.crm.archive(int(value), name == "merge")
+        elif name == "restore":
+            self.crm.restore(int(value))
         elif name == "lag":
             self.crm.lag = float(value)
         elif name == "rate":

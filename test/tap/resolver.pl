@@ -40,6 +40,27 @@ for my $how (qw(cancel terminate))
 	wait_for($node, 'city', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL visage\\_ingest%' AND state = 'active')", 'the session is done');
 }
 
+# a storm of the signal that the server's processes wake each other with
+{
+	my $run = background($node, 'city', 'sf_engineer', $ingest);
+	wait_for($node, 'city', $waiting, 'the run waits for a name');
+	my $pid  = $node->safe_psql('city', 'SELECT pid FROM visage.progress');
+	my $sent = 0;
+	for (1 .. 20000)
+	{
+		$sent += kill 'USR1', $pid;
+	}
+	is($sent, 20000, 'the session outlives SIGUSR1, 20,000 times');
+	is($node->safe_psql('city', $waiting), 't', 'and waits still');
+	my $start = time;
+	kill 'USR1', $pid for 1 .. 1000;
+	$node->safe_psql('city', "SELECT pg_cancel_backend($pid)");
+	kill 'USR1', $pid for 1 .. 1000;
+	$run->{run}->finish;
+	cmp_ok(time - $start, '<', 1, 'a cancel among them takes effect within a second');
+	like(${ $run->{errors} }, qr/canceling statement due to user request/, 'and the session says so');
+}
+
 # the time allowed for a connection counts it, too
 my $start = time;
 my (undef, undef, $errors) = $node->psql('city', "SET visage.connect_timeout = '300ms'; SET visage.max_retries = 0; $ingest");
