@@ -1,15 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * bind.c
- *		A model's inputs found among the columns of a row, by name.
+ *		A model's inputs found among the columns of a row, by name, or among
+ *		values in the model's order.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "executor/executor.h"
 #include "model/model.h"
+#include "utils/memutils.h"
+
+/* Bindings of an entry that are kept while nobody uses them. */
+#define MAX_IDLE 4
 
 /* The attribute of this name, or -1. */
 static int
@@ -55,6 +61,126 @@ model_bind(ModelEntry *entry, MemoryContext context)
 												sizeof(double));
 	return binding;
 }
+
+/* ---- bindings to lend ---- */
+
+/*
+ * May a binding be used by a later query?  Not if it remembers what another
+ * statement can change: labels of enums, functions of types.
+ */
+static bool
+can_be_lent(const ModelBinding *binding)
+{
+	for (int i = 0; i < binding->type_count; i++)
+		if (binding->types[i] >= FirstGenbkiObjectId ||
+			binding->sources[i].reader >= READ_ENUM)
+			return false;
+	return true;
+}
+
+/* Binds values of these types, in a context of its own. */
+static ModelBinding *
+bind_values(ModelEntry *entry, int count, const Oid *types,
+			MemoryContext parent)
+{
+	const ModelImage *image = entry->image;
+	MemoryContext context = AllocSetContextCreate(parent, "visage binding",
+												  ALLOCSET_SMALL_SIZES);
+	ModelBinding *binding = model_bind(entry, context);
+
+	binding->context = context;
+	binding->type_count = count;
+	binding->types = MemoryContextAlloc(context, sizeof(Oid) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		const ModelInput *input = &model_inputs(image)[i];
+
+		binding->types[i] = types[i];
+		model_source_init(&binding->sources[i], input,
+						  model_string(image, input->name), types[i], i,
+						  context);
+	}
+	return binding;
+}
+
+/* Reset callback: a query needs the binding no longer. */
+static void
+give_back(void *arg)
+{
+	ModelBinding *binding = arg;
+	ModelEntry *entry = binding->entry;
+	int			idle = 0;
+
+	for (ModelBinding *other = entry->bindings; other != NULL;
+		 other = other->next)
+		idle++;
+	if (idle >= MAX_IDLE)
+	{
+		MemoryContextDelete(binding->context);
+		return;
+	}
+	binding->next = entry->bindings;
+	entry->bindings = binding;
+}
+
+/* An idle binding for values of these types, taken from the entry's, or NULL. */
+static ModelBinding *
+take_idle(ModelEntry *entry, int count, const Oid *types)
+{
+	for (ModelBinding **place = &entry->bindings; *place != NULL;
+		 place = &(*place)->next)
+	{
+		ModelBinding *binding = *place;
+
+		if (binding->type_count == count &&
+			memcmp(binding->types, types, sizeof(Oid) * count) == 0)
+		{
+			*place = binding->next;
+			return binding;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * A binding for values of these types in the model's order (none for an
+ * object's members), until the context is reset.  The entry must be pinned
+ * as long, and by an earlier callback.  Binding takes as long as a tree or
+ * two hundred, so that a statement which scores one row had better find one.
+ */
+ModelBinding *
+model_borrow_binding(ModelEntry *entry, int count, const Oid *types,
+					 MemoryContext until_reset)
+{
+	ModelBinding *binding = take_idle(entry, count, types);
+
+	if (binding == NULL)
+	{
+		binding = bind_values(entry, count, types, until_reset);
+		if (!can_be_lent(binding))
+			return binding;
+		MemoryContextSetParent(binding->context, TopMemoryContext);
+	}
+	binding->give_back.func = give_back;
+	binding->give_back.arg = binding;
+	MemoryContextRegisterResetCallback(until_reset, &binding->give_back);
+	return binding;
+}
+
+/* Frees what nobody has borrowed of an entry that goes. */
+void
+model_free_bindings(ModelEntry *entry)
+{
+	while (entry->bindings != NULL)
+	{
+		ModelBinding *binding = entry->bindings;
+
+		entry->bindings = binding->next;
+		MemoryContextDelete(binding->context);
+	}
+}
+
+/* ---- rows ---- */
 
 /* Binds the model to rows of this description, in the given context. */
 ModelBinding *

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "model/model.h"
+#include "nodes/nodeFuncs.h"
 #include "utils/array.h"
 #include "utils/arrayaccess.h"
 #include "utils/builtins.h"
@@ -138,16 +139,20 @@ model_check_count(const ModelEntry *entry, int count)
 						 "a whole row.")));
 }
 
-/* Prepares the reading of a value in the model's order. */
+/* The types of the values, as get_fn_expr_argtype() tells them, but fast. */
 static void
-bind_value(ScoreCall *call, int i, Oid type)
+value_types(FmgrInfo *function, int count, Oid *types)
 {
-	const ModelImage *image = call->entry->image;
-	const ModelInput *input = &model_inputs(image)[i];
+	Node	   *node = function->fn_expr;
 
-	model_source_init(&call->binding->sources[i], input,
-					  model_string(image, input->name), type, i,
-					  call->context);
+	for (int i = 0; i < count; i++)
+	{
+		Node	   *value = node == NULL || !IsA(node, FuncExpr) ? NULL :
+		list_nth(((FuncExpr *) node)->args, i + 1);
+
+		types[i] = value == NULL ? get_fn_expr_argtype(function, i + 1) :
+			IsA(value, Var) ? ((Var *) value)->vartype : exprType(value);
+	}
 }
 
 /* Takes values given one by one. */
@@ -160,10 +165,12 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 
 	if (call->binding == NULL)
 	{
+		Oid			types[FUNC_MAX_ARGS];
+
 		model_check_count(call->entry, count);
-		call->binding = model_bind(call->entry, call->context);
-		for (int i = 0; i < count; i++)
-			bind_value(call, i, get_fn_expr_argtype(fcinfo->flinfo, i + 1));
+		value_types(fcinfo->flinfo, count, types);
+		call->binding = model_borrow_binding(call->entry, count, types,
+											 call->context);
 	}
 	for (int i = 0; i < count; i++)
 		call->binding->workspace[i] =
@@ -188,10 +195,14 @@ fill_array(ScoreCall *call, AnyArrayType *array)
 	model_check_count(call->entry, count);
 	if (call->binding == NULL || call->array_type != type)
 	{
-		call->binding = model_bind(call->entry, call->context);
+		Oid		   *types = palloc(sizeof(Oid) * Max(count, 1));
+
 		for (int i = 0; i < count; i++)
-			bind_value(call, i, type);
+			types[i] = type;
+		call->binding = model_borrow_binding(call->entry, count, types,
+											 call->context);
 		call->array_type = type;
+		pfree(types);
 	}
 	get_typlenbyvalalign(type, &length, &by_value, &align);
 	array_iter_setup(&iterator, array);
@@ -297,7 +308,8 @@ model_call_json(FunctionCallInfo fcinfo)
 				 errmsg("the features of model \"%s\" must be a JSON object",
 						call->entry->model)));
 	if (call->binding == NULL)
-		call->binding = model_bind(call->entry, call->context);
+		call->binding = model_borrow_binding(call->entry, 0, NULL,
+											 call->context);
 	for (uint32 i = 0; i < image->input_count; i++)
 		call->binding->workspace[i] = read_member(features, call->entry,
 												  &model_inputs(image)[i]);

@@ -99,7 +99,11 @@ extern bool model_type_is_text(Oid type);
 
 /* ---- bind.c: inputs found among columns ---- */
 
-/* A model, where its inputs come from, and room to score a row. */
+/*
+ * A model, where its inputs come from, and room to score a row.  One for
+ * values given one by one is of use to the next query, too: see
+ * model_borrow_binding.
+ */
 typedef struct ModelBinding
 {
 	ModelEntry *entry;
@@ -107,9 +111,18 @@ typedef struct ModelBinding
 	double	   *workspace;		/* see kernel.h */
 	TupleTableSlot *slot;		/* takes rows apart, */
 	int			columns;		/* up to the last column needed */
+	MemoryContext context;		/* of one that is lent, the rest likewise */
+	Oid		   *types;			/* of the values */
+	int			type_count;
+	struct ModelBinding *next;	/* that nobody has borrowed */
+	MemoryContextCallback give_back;
 } ModelBinding;
 
 extern ModelBinding *model_bind(ModelEntry *entry, MemoryContext context);
+extern ModelBinding *model_borrow_binding(ModelEntry *entry, int count,
+										  const Oid *types,
+										  MemoryContext until_reset);
+extern void model_free_bindings(ModelEntry *entry);
 extern ModelBinding *model_bind_row(ModelEntry *entry, TupleDesc tupdesc,
 									MemoryContext context);
 extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);

@@ -187,6 +187,7 @@ drop_entry(int position)
 			name->entry = NULL;
 	}
 	entries[position] = entries[--entry_count];
+	model_free_bindings(entry);
 	model_file_unmap(entry->image, entry->mapped);
 	pfree(entry);
 }

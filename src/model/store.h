@@ -44,6 +44,7 @@ typedef struct ModelEntry
 	uint64		last_used;
 	TimestampTz used_by;		/* statement */
 	TimestampTz touched;		/* when its file was last marked as used */
+	struct ModelBinding *bindings;	/* that nobody has borrowed; of bind.c */
 } ModelEntry;
 
 /* What tells one snapshot from another, and the earlier from the later. */
