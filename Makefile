@@ -12,8 +12,8 @@ CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c src/
 	$(wildcard src/core/*.c))
 MODELS_ONLY_C = src/model/module.c $(wildcard src/model/import*.c \
 	src/model/export*.c)
-MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c image.c \
-	version.c)
+MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c \
+	compile_ranks.c image.c version.c)
 VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c \
 	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c src/run/*.c) \
 	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))
@@ -81,7 +81,7 @@ visage_postgres.so: $(POSTGRES_OBJS) src/exports.map
 		-L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread -lm
 
 # What runs once a row, and has loops over 64 of them.
-src/model/kernel.o src/model/walk.o src/model/dense.o src/model/shap.o: \
+src/model/kernel.o src/model/walk.o src/model/dense.o src/model/rank.o src/model/shap.o: \
 	CFLAGS += -O3
 
 visage_models.so: $(MODELS_OBJS) src/exports.map

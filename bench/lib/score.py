@@ -1,6 +1,6 @@
 """The measures of bench/score; it starts the server.
 
-	score.py ROWS SECONDS ROUNDS DIRECTORY
+    score.py ROWS SECONDS ROUNDS DIRECTORY [PART...]
 """
 
 import ctypes
@@ -160,6 +160,7 @@ def over_a_table(measures, connection, rounds):
 
 
 def in_parallel(measures, connection, rounds):
+    """Not prepared: a prepared statement keeps the plan that it was made with."""
     query = "SELECT sum(visage_score('trees', %s)) FROM customers AS t" % arguments()
     connection.execute("SET parallel_setup_cost = 0")
     connection.execute("SET parallel_tuple_cost = 0")
@@ -168,7 +169,7 @@ def in_parallel(measures, connection, rounds):
     def with_workers(count):
         def run():
             connection.execute("SET max_parallel_workers_per_gather = %d" % count)
-            connection.execute(query).fetchall()
+            return connection.execute(query, prepare=False).fetchall()
         return run
 
     times = turns(measures, rounds, {"serial": with_workers(0), "leader and worker": with_workers(1)})
@@ -319,21 +320,31 @@ def explanations(measures, connection, booster, rounds):
     measures.at_least("visage_explain (exact) against LightGBM pred_contrib, one row: times faster", times["pred_contrib"] / times["visage_explain"], 3)
 
 
+PARTS = ("kernel", "table", "into", "parallel", "json", "fresh", "explain", "memory", "row")
+
+
 def main():
     rows, seconds, rounds, directory = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    parts = sys.argv[5:] or PARTS
+    if not set(parts) <= set(PARTS):
+        sys.exit("bench: the parts are %s" % ", ".join(PARTS))
     measures = Measures()
     booster, text = train(directory)
     with psycopg.connect(autocommit=True) as connection:
         prepare(connection, rows, text)
-        kernel_alone(measures, connection, booster, rows, rounds, directory)
-        over_a_table(measures, connection, rounds)
-        into_a_table(measures, connection, booster, rounds)
-        in_parallel(measures, connection, rounds)
-        as_object(measures, connection, rounds)
-        fresh_session(measures, rounds)
-        explanations(measures, connection, booster, rounds)
-        private_memory(measures, connection, text)
-    one_row(measures, rows, max(1, int(seconds)), rounds, directory)
+        measure = {
+            "kernel": lambda: kernel_alone(measures, connection, booster, rows, rounds, directory),
+            "table": lambda: over_a_table(measures, connection, rounds),
+            "into": lambda: into_a_table(measures, connection, booster, rounds),
+            "parallel": lambda: in_parallel(measures, connection, rounds),
+            "json": lambda: as_object(measures, connection, rounds),
+            "fresh": lambda: fresh_session(measures, rounds),
+            "explain": lambda: explanations(measures, connection, booster, rounds),
+            "memory": lambda: private_memory(measures, connection, text),
+            "row": lambda: one_row(measures, rows, max(1, int(seconds)), rounds, directory)}
+        for part in PARTS:
+            if part in parts:
+                measure[part]()
     measures.close()
 
 

@@ -56,6 +56,10 @@ typedef struct BatchState
 	List	   *passed;			/* of int: columns handed on */
 	List	   *functions;		/* of Oid */
 	BatchCall  *calls;			/* NULL before the first row */
+	int			call_count;
+	int		   *passed_columns;
+	int			passed_count;
+	int		   *offsets;		/* of the child's columns, or NULL */
 	Datum	   *values;			/* passed columns, row by row */
 	bool	   *nulls;
 	MemoryContext block;		/* values by reference, until the next block */
@@ -189,6 +193,8 @@ batch_path(PlannerInfo *root, RelOptInfo *relation, Path *child,
 	path->path.parent = relation;
 	path->path.pathtarget = target;
 	path->path.rows = child->rows;
+	path->path.parallel_safe = child->parallel_safe;
+	path->path.parallel_workers = child->parallel_workers;
 	path->path.startup_cost = child->startup_cost;
 	path->path.total_cost = child->total_cost +
 		child->rows * cost_of_calls(findings->calls) * BLOCK_COST;
@@ -225,6 +231,46 @@ batched(PlannerInfo *root, RelOptInfo *relation, const AggPath *aggregation)
 	return (Path *) path;
 }
 
+/*
+ * The same path with blocks below: an aggregation, or a final one over what
+ * workers have aggregated.  NULL where no call is for blocks.
+ */
+static Path *
+with_blocks(PlannerInfo *root, RelOptInfo *relation, Path *path)
+{
+	Path	  **below;
+	Path	   *copy;
+	Path	   *batch;
+	Size		size;
+
+	if (IsA(path, AggPath) &&
+		!DO_AGGSPLIT_COMBINE(((AggPath *) path)->aggsplit))
+		return batched(root, relation, (AggPath *) path);
+	if (IsA(path, AggPath))
+		size = sizeof(AggPath);
+	else if (IsA(path, GatherPath))
+		size = sizeof(GatherPath);
+	else if (IsA(path, GatherMergePath))
+		size = sizeof(GatherMergePath);
+	else if (IsA(path, SortPath))
+		size = sizeof(SortPath);
+	else
+		return NULL;
+	copy = palloc(size);
+	memcpy(copy, path, size);
+	below = IsA(path, AggPath) ? &((AggPath *) copy)->subpath :
+		IsA(path, GatherPath) ? &((GatherPath *) copy)->subpath :
+		IsA(path, GatherMergePath) ? &((GatherMergePath *) copy)->subpath :
+		&((SortPath *) copy)->subpath;
+	batch = with_blocks(root, relation, *below);
+	if (batch == NULL)
+		return NULL;
+	copy->total_cost -= (*below)->total_cost - batch->total_cost;
+	copy->startup_cost -= (*below)->startup_cost - batch->startup_cost;
+	*below = batch;
+	return copy;
+}
+
 static void
 add_batch_paths(PlannerInfo *root, UpperRelationKind stage,
 				RelOptInfo *input, RelOptInfo *output, void *extra)
@@ -238,12 +284,7 @@ add_batch_paths(PlannerInfo *root, UpperRelationKind stage,
 		strcmp(core_setting("visage.batch_scoring"), "on") != 0)
 		return;
 	foreach(cell, output->pathlist)
-	{
-		AggPath    *path = lfirst(cell);
-
-		if (IsA(path, AggPath) && path->aggsplit == AGGSPLIT_SIMPLE)
-			paths = lappend(paths, batched(root, output, path));
-	}
+		paths = lappend(paths, with_blocks(root, output, lfirst(cell)));
 	foreach(cell, paths)
 		if (lfirst(cell) != NULL)
 		add_path(output, lfirst(cell));
@@ -352,7 +393,11 @@ begin_batch(CustomScanState *css, EState *estate, int eflags)
 		check_function(lfirst_oid(cell));
 	css->custom_ps = list_make1(ExecInitNode(linitial(scan->custom_plans),
 											 estate, eflags));
-	passed = list_length(state->passed);
+	state->call_count = list_length(state->references);
+	passed = state->passed_count = list_length(state->passed);
+	state->passed_columns = palloc(sizeof(int) * Max(passed, 1));
+	foreach(cell, state->passed)
+		state->passed_columns[foreach_current_index(cell)] = lfirst_int(cell);
 	state->values = palloc(sizeof(Datum) * MODEL_BLOCK * Max(passed, 1));
 	state->nulls = palloc(sizeof(bool) * MODEL_BLOCK * Max(passed, 1));
 	state->block = AllocSetContextCreate(CurrentMemoryContext, "visage block",
@@ -403,40 +448,62 @@ bind_calls(BatchState *state, TupleDesc tupdesc)
 
 	state->calls =
 		MemoryContextAllocZero(state->css.ss.ps.state->es_query_cxt,
-							   sizeof(BatchCall) *
-							   list_length(state->references));
-	for (int i = 0; i < list_length(state->references); i++)
+							   sizeof(BatchCall) * state->call_count);
+	for (int i = 0; i < state->call_count; i++)
 		bind_call(state, i, tupdesc);
 	foreach(cell, state->passed)
 		state->columns = Max(state->columns, lfirst_int(cell) + 1);
+	state->offsets = model_fixed_offsets(tupdesc, state->columns,
+										 state->css.ss.ps.state->es_query_cxt);
 }
 
-/* Keeps of a row what is handed on. */
+/* Keeps a column's value of a row that is handed on. */
 static void
-keep_passed(BatchState *state, TupleTableSlot *slot, int row)
+keep_value(BatchState *state, int place, Form_pg_attribute attribute,
+		   Datum value, bool isnull)
+{
+	state->nulls[place] = isnull;
+	state->values[place] = isnull || attribute->attbyval ? value :
+		datumCopy(value, false, attribute->attlen);
+}
+
+/* Takes what is needed of a row that has been taken apart. */
+static void
+take_values(BatchState *state, TupleTableSlot *slot, int row)
 {
 	TupleDesc	tupdesc = slot->tts_tupleDescriptor;
-	MemoryContext caller = MemoryContextSwitchTo(state->block);
-	ListCell   *cell;
+	int			place = row * state->passed_count;
 
-	foreach(cell, state->passed)
+	slot_getsomeattrs(slot, state->columns);
+	for (int i = 0; i < state->call_count; i++)
 	{
-		int			place = row * list_length(state->passed) +
-		foreach_current_index(cell);
-		int			column = lfirst_int(cell);
-		Form_pg_attribute attribute = TupleDescAttr(tupdesc, column);
+		ModelBinding *binding = state->calls[i].binding;
+		const ModelImage *image = binding->entry->image;
+		const ModelInput *inputs = model_inputs(image);
 
-		state->nulls[place] = slot->tts_isnull[column];
-		state->values[place] = slot->tts_isnull[column] ? (Datum) 0 :
-			datumCopy(slot->tts_values[column], attribute->attbyval,
-					  attribute->attlen);
+		for (uint32 j = 0; j < image->input_count; j++)
+		{
+			ModelSource *source = &binding->sources[j];
+
+			state->calls[i].workspace[j * MODEL_BLOCK + row] =
+				model_read_slot(source, image, &inputs[j],
+								slot->tts_values[source->position],
+								slot->tts_isnull[source->position]);
+		}
 	}
-	MemoryContextSwitchTo(caller);
+	for (int i = 0; i < state->passed_count; i++)
+	{
+		int			column = state->passed_columns[i];
+
+		keep_value(state, place + i, TupleDescAttr(tupdesc, column),
+				   slot->tts_values[column], slot->tts_isnull[column]);
+	}
 }
 
-/* Takes a row's values for a call. */
+/* Takes a call's values from a row as it is stored. */
 static void
-take_values(BatchCall *call, TupleTableSlot *slot, int row)
+take_stored_call(BatchCall *call, TupleDesc tupdesc, const int *offsets,
+				 const char *data, int row)
 {
 	const ModelImage *image = call->binding->entry->image;
 	const ModelInput *inputs = model_inputs(image);
@@ -444,29 +511,55 @@ take_values(BatchCall *call, TupleTableSlot *slot, int row)
 	double	   *place = call->workspace + row;
 
 	if (call->plain)
+	{
 		for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-		{
-			int			position = sources[i].position;
+			*place = *(const double *) (data + offsets[sources[i].position]);
+		return;
+	}
+	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
+	{
+		int			column = sources[i].position;
 
-			*place = slot->tts_isnull[position] ? NAN :
-				DatumGetFloat8(slot->tts_values[position]);
-		}
-	else
-		for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-			*place = model_source_slot(&sources[i], image, &inputs[i],
-									   slot->tts_values[sources[i].position],
-									   slot->tts_isnull[sources[i].position]);
+		*place = model_read_slot(&sources[i], image, &inputs[i],
+								 model_stored_column(data, offsets,
+													 TupleDescAttr(tupdesc, column),
+													 column), false);
+	}
+}
+
+/* The same of a row as it is stored, without NULLs. */
+static void
+take_stored(BatchState *state, TupleDesc tupdesc, const char *data, int row)
+{
+	int			place = row * state->passed_count;
+
+	for (int i = 0; i < state->call_count; i++)
+		take_stored_call(&state->calls[i], tupdesc, state->offsets, data,
+						 row);
+	for (int i = 0; i < state->passed_count; i++)
+	{
+		int			column = state->passed_columns[i];
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, column);
+
+		keep_value(state, place + i, attribute,
+				   model_stored_column(data, state->offsets, attribute,
+									   column), false);
+	}
 }
 
 /* Takes a row into the block. */
 static void
 take_row(BatchState *state, TupleTableSlot *slot, int row)
 {
-	slot_getsomeattrs(slot, state->columns);
-	for (int i = 0; i < list_length(state->references); i++)
-		take_values(&state->calls[i], slot, row);
-	if (state->passed != NIL)
-		keep_passed(state, slot, row);
+	const char *data = state->offsets == NULL ? NULL :
+	model_stored_row(slot, state->columns);
+	MemoryContext caller = MemoryContextSwitchTo(state->block);
+
+	if (data != NULL)
+		take_stored(state, slot->tts_tupleDescriptor, data, row);
+	else
+		take_values(state, slot, row);
+	MemoryContextSwitchTo(caller);
 }
 
 /* Fills a block from the child and scores it. */
@@ -492,7 +585,7 @@ fill_block(BatchState *state)
 		take_row(state, slot, state->rows++);
 	}
 	if (state->rows > 0)
-		for (int i = 0; i < list_length(state->references); i++)
+		for (int i = 0; i < state->call_count; i++)
 			model_run_block_scores(state->calls[i].binding->entry->image,
 								   state->calls[i].workspace);
 }
@@ -501,7 +594,7 @@ fill_block(BatchState *state)
 static void
 hand_out(BatchState *state, TupleTableSlot *slot)
 {
-	int			passed = list_length(state->passed);
+	int			passed = state->passed_count;
 	int			row = state->next++;
 
 	ExecClearTuple(slot);
@@ -510,7 +603,7 @@ hand_out(BatchState *state, TupleTableSlot *slot)
 		slot->tts_values[i] = state->values[row * passed + i];
 		slot->tts_isnull[i] = state->nulls[row * passed + i];
 	}
-	for (int i = 0; i < list_length(state->references); i++)
+	for (int i = 0; i < state->call_count; i++)
 	{
 		const ModelImage *image = state->calls[i].binding->entry->image;
 		double		score =

@@ -211,6 +211,33 @@ model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
 	return binding;
 }
 
+/*
+ * Where the first columns of a row are if none is NULL; NULL where some are of
+ * no fixed width.
+ */
+int *
+model_fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
+{
+	int		   *offsets = MemoryContextAlloc(context,
+											 sizeof(int) * Max(columns, 1));
+	int			offset = 0;
+
+	for (int i = 0; i < columns; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
+
+		if (attribute->attlen <= 0)
+		{
+			pfree(offsets);
+			return NULL;
+		}
+		offset = att_align_nominal(offset, attribute->attalign);
+		offsets[i] = offset;
+		offset += attribute->attlen;
+	}
+	return offsets;
+}
+
 /* Takes the inputs from a row of the description that was bound. */
 void
 model_fill_tuple(ModelBinding *binding, HeapTuple tuple)

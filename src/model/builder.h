@@ -92,6 +92,26 @@ struct ModelProgram
 	bool		null_for_nan;
 };
 
+/* ---- compile_ranks.c ---- */
+
+/* What ModelTrees says of ranks, as arrays. */
+typedef struct BuilderRanks
+{
+	ModelRanked *ranked;
+	int			ranked_count;
+	double	   *thresholds;
+	int			threshold_count;
+	int			width;
+	uint8	   *tests;
+	ModelPaths *paths;			/* or NULL */
+} BuilderRanks;
+
+extern bool builder_rank_trees(const ModelProgram *program,
+							   const ProgramTrees *trees,
+							   BuilderRanks *ranks);
+
+/* ---- program.c ---- */
+
 extern void *builder_grow(void *array, int count, int *allocated,
 						  size_t width);
 extern void builder_invalid(const char *format,...)

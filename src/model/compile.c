@@ -211,6 +211,32 @@ is_dense(const ProgramTrees *trees)
 		!trees->all_outputs;
 }
 
+/* Dense nodes, and ranks where they are worth it. */
+static void
+pack_dense(Packing *packing, const ProgramTrees *trees, ModelTrees *packed)
+{
+	BuilderRanks ranks;
+
+	packed->dense_count = trees->dense_count;
+	packed->dense = append_array(packing, trees->dense, trees->dense_count,
+								 sizeof(ModelDense));
+	if (!builder_rank_trees(packing->program, trees, &ranks))
+		return;
+	packed->ranked_count = ranks.ranked_count;
+	packed->ranked = append_array(packing, ranks.ranked, ranks.ranked_count,
+								  sizeof(ModelRanked));
+	packed->threshold_count = ranks.threshold_count;
+	packed->thresholds = append_array(packing, ranks.thresholds,
+									  ranks.threshold_count, sizeof(double));
+	packed->rank_width = ranks.width;
+	packed->rank_tests = append_array(packing, ranks.tests,
+									  (size_t) trees->tree_count *
+									  MODEL_RANK_ARRAYS, ranks.width);
+	if (ranks.paths != NULL)
+		packed->paths = append_array(packing, ranks.paths, trees->tree_count,
+									 sizeof(ModelPaths));
+}
+
 static uint32
 pack_trees(Packing *packing, const ProgramTrees *trees)
 {
@@ -253,11 +279,7 @@ pack_trees(Packing *packing, const ProgramTrees *trees)
 										   sizeof(ModelCoefficient));
 	}
 	if (is_dense(trees))
-	{
-		packed.dense_count = trees->dense_count;
-		packed.dense = append_array(packing, trees->dense,
-									trees->dense_count, sizeof(ModelDense));
-	}
+		pack_dense(packing, trees, &packed);
 	packed.order = pack_order(packing, trees);
 	return append_array(packing, &packed, 1, sizeof(packed));
 }

@@ -32,37 +32,6 @@
 typedef void (*DenseKernel) (const ModelImage *image, const ModelTrees *trees,
 							 const double *slots, double *out);
 
-/*
- * Turns masks of leaves into bit planes of the leaves' numbers, in place:
- * plane p is at 1 << p.  Returns how many planes there are.
- */
-static pg_attribute_always_inline int
-fold_leaves(uint64 *reach, int leaves)
-{
-	int			half = 1;
-	int			planes = 0;
-
-	while (half < leaves)
-	{
-		half *= 2;
-		planes++;
-	}
-	for (int i = leaves; i < half; i++)
-		reach[i] = 0;
-	for (half /= 2; half >= 1; half /= 2)
-	{
-		uint64		plane = 0;
-
-		for (int i = 0; i < half; i++)
-		{
-			plane |= reach[half + i];
-			reach[i] |= reach[half + i];
-		}
-		reach[half] = plane;
-	}
-	return planes;
-}
-
 /* The numbers of the leaves of eight rows, a byte each. */
 static pg_attribute_always_inline uint64
 eight_leaves(const uint64 *reach, int planes, int row)

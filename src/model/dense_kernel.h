@@ -46,7 +46,7 @@ DENSE_NAME(const ModelImage *image, const ModelTrees *trees,
 			reach[dense[j].yes] = here & yes;
 			reach[dense[j].no] = here & ~yes;
 		}
-		planes = fold_leaves(reach + MODEL_DENSE_LEAVES, inner + 1);
+		planes = model_fold_leaves(reach + MODEL_DENSE_LEAVES, inner + 1);
 		if (float32)
 			add_float32(reach + MODEL_DENSE_LEAVES, planes,
 						values + tree[i].first_leaf, sum);

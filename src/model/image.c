@@ -260,6 +260,151 @@ check_dense_tree(const ModelImage *image, const ModelTrees *trees,
 	return true;
 }
 
+/* ---- ranks ---- */
+
+/* Is the slot what a step copies from the other, with NaN as -infinity? */
+static bool
+is_low_copy(const ModelImage *image, const ModelStep *reader, uint32 slot,
+			uint32 source)
+{
+	for (const ModelStep *step = MODEL_AT(image, ModelStep, image->steps);
+		 step < reader; step++)
+		if (step->op == MODEL_MISSING_TO_LOW && slot >= step->out &&
+			slot - step->out < step->count)
+			return MODEL_AT(image, uint32,
+							step->data)[slot - step->out] == source;
+	return false;
+}
+
+/* The thresholds of a slot must be in order, its pivots among them. */
+static bool
+check_ranked(const ModelImage *image, const ModelTrees *trees,
+			 const ModelRanked *ranked, const ModelStep *step)
+{
+	const double *pivots = MODEL_AT(image, double, trees->thresholds) +
+	ranked->pivots;
+	const double *thresholds = pivots + MODEL_RANK_STRIDE;
+
+	if (ranked->slot >= step->out || ranked->strides < 1 ||
+		ranked->strides > MODEL_RANK_STRIDE ||
+		!slots_inside(ranked->pivots,
+					  (ranked->strides + 1) * MODEL_RANK_STRIDE,
+					  trees->threshold_count) ||
+		(ranked->low != MODEL_NONE &&
+		 (ranked->low >= step->out ||
+		  !is_low_copy(image, step, ranked->low, ranked->slot))))
+		return false;
+	for (uint32 i = 1; i < ranked->strides * MODEL_RANK_STRIDE; i++)
+		if (!(thresholds[i - 1] <= thresholds[i]))
+			return false;
+	for (uint32 i = 0; i < MODEL_RANK_STRIDE; i++)
+		if (pivots[i] != (i + 1 < ranked->strides ?
+						  thresholds[(i + 1) * MODEL_RANK_STRIDE - 1] :
+						  INFINITY))
+			return false;
+	return true;
+}
+
+/* Are the tests of a tree with ranks those of its dense nodes? */
+static bool
+check_rank_tests(const ModelImage *image, const ModelTrees *trees,
+				 uint32 number)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees) + number;
+	const ModelDense *dense = MODEL_AT(image, ModelDense, trees->dense) +
+	tree->dense;
+	uint32		width = trees->rank_width;
+	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests) +
+	(size_t) number * MODEL_RANK_ARRAYS * width;
+
+	if (tree->leaf_count > width)
+		return false;
+	for (uint32 i = 0; i < tree->leaf_count - 1; i++)
+	{
+		uint32		column = tests[MODEL_RANK_COLUMN * width + i];
+		uint32		rank = tests[MODEL_RANK_RANK * width + i];
+		const ModelRanked *ranked = MODEL_AT(image, ModelRanked,
+											 trees->ranked) + column / 2;
+
+		if (column / 2 >= trees->ranked_count ||
+			rank >= ranked->strides * MODEL_RANK_STRIDE ||
+			rank >= MODEL_RANKS ||
+			dense[i].slot != (column % 2 ? ranked->low : ranked->slot) ||
+			dense[i].threshold != MODEL_AT(image, double, trees->thresholds)[ranked->pivots + MODEL_RANK_STRIDE + rank] ||
+			dense[i].yes != tests[MODEL_RANK_YES * width + i] ||
+			dense[i].no != tests[MODEL_RANK_NO * width + i])
+			return false;
+	}
+	return true;
+}
+
+/* The tests that lead to each leaf of a tree. */
+void
+model_find_paths(const ModelDense *dense, int leaf_count, ModelPaths *paths)
+{
+	uint32		tests[2 * MODEL_DENSE_LEAVES] = {0};
+	uint32		outcome[2 * MODEL_DENSE_LEAVES] = {0};
+
+	for (int i = 0; i < leaf_count - 1; i++)
+	{
+		uint32		bit = (uint32) 1 << i;
+
+		tests[dense[i].yes] = tests[dense[i].no] = tests[i] | bit;
+		outcome[dense[i].yes] = outcome[i] | bit;
+		outcome[dense[i].no] = outcome[i];
+	}
+	for (int i = 0; i < MODEL_PATH_LEAVES; i++)
+	{
+		bool		padding = i >= leaf_count;
+
+		paths->tests[i] = padding ? 0 : tests[MODEL_DENSE_LEAVES + i];
+		paths->outcome[i] = padding ? 1 : outcome[MODEL_DENSE_LEAVES + i];
+	}
+}
+
+/* Ranks, of an ensemble whose dense nodes are right. */
+static bool
+check_ranks(const ModelImage *image, const ModelTrees *trees,
+			const ModelStep *step)
+{
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const ModelDense *dense = MODEL_AT(image, ModelDense, trees->dense);
+	const ModelPaths *paths = MODEL_AT(image, ModelPaths, trees->paths);
+
+	if (trees->dense_count == 0 ||
+		trees->ranked_count > MODEL_RANKED_SLOTS ||
+		(trees->rank_width != MODEL_PATH_LEAVES &&
+		 trees->rank_width != MODEL_DENSE_LEAVES) ||
+		!inside(image, trees->ranked, trees->ranked_count,
+				sizeof(ModelRanked)) ||
+		!inside(image, trees->thresholds, trees->threshold_count,
+				sizeof(double)) ||
+		!inside(image, trees->rank_tests, trees->tree_count,
+				MODEL_RANK_ARRAYS * trees->rank_width) ||
+		(trees->paths != 0 &&
+		 (trees->rank_width != MODEL_PATH_LEAVES ||
+		  !inside(image, trees->paths, trees->tree_count,
+				  sizeof(ModelPaths)))))
+		return false;
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+		if (!check_ranked(image, trees, &ranked[i], step))
+			return false;
+	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
+		ModelPaths	right;
+
+		if (!check_rank_tests(image, trees, i))
+			return false;
+		if (trees->paths == 0)
+			continue;
+		model_find_paths(dense + tree[i].dense, tree[i].leaf_count, &right);
+		if (memcmp(&paths[i], &right, sizeof(right)) != 0)
+			return false;
+	}
+	return true;
+}
+
 static bool
 check_tree(const ModelImage *image, const ModelTrees *trees,
 		   const ModelTree *tree, uint32 out)
@@ -360,6 +505,8 @@ check_trees(const ModelImage *image, const ModelStep *step)
 	if (trees->dense_count > 0 &&
 		((trees->flags & (MODEL_TREES_TESTS | MODEL_TREES_LINEAR)) ||
 		 trees->leaf_width != 1 || trees->aggregate != MODEL_TREES_SUM))
+		return false;
+	if (trees->ranked_count > 0 && !check_ranks(image, trees, step))
 		return false;
 	return check_tree_details(image, trees, step->out);
 }

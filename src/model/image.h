@@ -20,7 +20,7 @@
 #define VISAGE_IMAGE_H
 
 #define MODEL_MAGIC 0x47415356	/* "VSAG" */
-#define MODEL_FORMAT 2
+#define MODEL_FORMAT 3
 #define MODEL_BYTE_ORDER 0x0102
 
 #define MODEL_MAX_SLOTS (1 << 20)
@@ -281,6 +281,57 @@ typedef struct ModelDense
 	uint16		unused;
 } ModelDense;
 
+/*
+ * A slot whose values are ranked.  A value's rank is how many of the slot's
+ * thresholds it is not at most, so x <= threshold number r is rank <= r: a
+ * comparison of bytes.  NaN has a rank that no other value has.  A histogram
+ * of 255 bins, which most ensembles are grown from, leaves 254 thresholds.
+ *
+ * Thresholds are in strides of sixteen, padded with infinity; before the
+ * first stride are sixteen pivots, the last threshold of each stride but the
+ * last, padded likewise.
+ */
+#define MODEL_RANKS 254
+#define MODEL_RANKED_SLOTS 128
+#define MODEL_RANK_STRIDE 16
+#define MODEL_RANK_OF_NAN(strides) Min((strides) * MODEL_RANK_STRIDE, 255)
+
+typedef struct ModelRanked
+{
+	uint32		slot;
+	uint32		low;			/* its copy in which NaN is -infinity, or
+								 * MODEL_NONE */
+	uint32		pivots;			/* number of the first one */
+	uint32		strides;		/* 1 to 16, with room for one more threshold */
+} ModelRanked;
+
+/*
+ * The tests of a tree with ranks: four arrays of ModelTrees.rank_width bytes.
+ * Column 2i is ranked slot i, column 2i + 1 its copy with NaN as -infinity;
+ * the others are as in ModelDense.
+ */
+typedef enum ModelRankArray
+{
+	MODEL_RANK_COLUMN,
+	MODEL_RANK_RANK,
+	MODEL_RANK_YES,
+	MODEL_RANK_NO,
+	MODEL_RANK_ARRAYS
+} ModelRankArray;
+
+/*
+ * Where no tree has more than 32 leaves: bit j of a row's word tells whether
+ * test j of the tree holds, and the row is in the leaf for which word & tests
+ * == outcome.  Of padding, none is.
+ */
+#define MODEL_PATH_LEAVES 32
+
+typedef struct ModelPaths
+{
+	uint32		tests[MODEL_PATH_LEAVES];
+	uint32		outcome[MODEL_PATH_LEAVES];
+} ModelPaths;
+
 /* A leaf that is constant + sum of coefficient * x, unless an x is NaN. */
 typedef struct ModelLinearLeaf
 {
@@ -318,6 +369,14 @@ typedef struct ModelTrees
 	uint32		dense_count;	/* 0: no block kernel */
 	uint32		dense;			/* ModelDense[] */
 	uint32		order;			/* uint32[tree_count]: by falling depth */
+	uint32		ranked_count;	/* 0: no ranks */
+	uint32		ranked;			/* ModelRanked[] */
+	uint32		threshold_count;
+	uint32		thresholds;		/* double[]: theirs */
+	uint32		rank_width;		/* 32 or 64 */
+	uint32		rank_tests;		/* uint8[tree_count][4][rank_width] */
+	uint32		paths;			/* ModelPaths[tree_count], or 0 */
+	uint32		unused;
 	double		divisor;		/* of the sum, before a base that comes last */
 } ModelTrees;
 
@@ -381,6 +440,8 @@ model_output_name(const ModelImage *image, uint32 output)
 /* ---- image.c ---- */
 
 extern const char *model_check_image(const ModelImage *image, size_t size);
+extern void model_find_paths(const ModelDense *dense, int leaf_count,
+							 ModelPaths *paths);
 extern uint32 model_image_checksum(const ModelImage *image);
 
 #endif							/* VISAGE_IMAGE_H */

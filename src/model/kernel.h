@@ -28,7 +28,7 @@ extern void model_run_block_scores(const ModelImage *image,
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);
 
-/* ---- walk.c, dense.c: the trees of a step ---- */
+/* ---- walk.c, dense.c, rank.c: the trees of a step ---- */
 
 extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, double *out,
@@ -39,7 +39,44 @@ extern void model_walk_block(const ModelImage *image, const ModelTrees *trees,
 extern void model_dense_block(const ModelImage *image,
 							  const ModelTrees *trees, const double *slots,
 							  double *out);
+extern bool model_rank_block(const ModelImage *image,
+							 const ModelTrees *trees, const double *slots,
+							 double *out);
+extern bool model_rank_row(const ModelImage *image, const ModelTrees *trees,
+						   const double *slots, uint32 *leaves,
+						   double *sum);
 extern bool model_test_holds(const uint32 *words, const ModelNode *node,
 							 double x);
+
+/*
+ * Turns masks of leaves into bit planes of the leaves' numbers, in place:
+ * plane p is at 1 << p.  Returns how many planes there are.
+ */
+static pg_attribute_always_inline int
+model_fold_leaves(uint64 *reach, int leaves)
+{
+	int			half = 1;
+	int			planes = 0;
+
+	while (half < leaves)
+	{
+		half *= 2;
+		planes++;
+	}
+	for (int i = leaves; i < half; i++)
+		reach[i] = 0;
+	for (half /= 2; half >= 1; half /= 2)
+	{
+		uint64		plane = 0;
+
+		for (int i = 0; i < half; i++)
+		{
+			plane |= reach[half + i];
+			reach[i] |= reach[half + i];
+		}
+		reach[half] = plane;
+	}
+	return planes;
+}
 
 #endif							/* VISAGE_KERNEL_H */

@@ -10,7 +10,10 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
+#include "access/tupmacs.h"
 #include "core/core.h"
+#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "model/kernel.h"
@@ -126,6 +129,35 @@ extern void model_free_bindings(ModelEntry *entry);
 extern ModelBinding *model_bind_row(ModelEntry *entry, TupleDesc tupdesc,
 									MemoryContext context);
 extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);
+extern int *model_fixed_offsets(TupleDesc tupdesc, int columns,
+								MemoryContext context);
+
+/*
+ * The data of a row that a scan hands on as it is stored, for use with
+ * model_fixed_offsets(); NULL where the row must be taken apart.
+ */
+static inline const char *
+model_stored_row(TupleTableSlot *slot, int columns)
+{
+	HeapTuple	tuple;
+
+	if (!TTS_IS_BUFFERTUPLE(slot) && !TTS_IS_HEAPTUPLE(slot))
+		return NULL;
+	tuple = ((HeapTupleTableSlot *) slot)->tuple;
+	if (tuple == NULL || !HeapTupleNoNulls(tuple) ||
+		HeapTupleHeaderGetNatts(tuple->t_data) < columns)
+		return NULL;
+	return (const char *) tuple->t_data + tuple->t_data->t_hoff;
+}
+
+/* A column of such a row. */
+static inline Datum
+model_stored_column(const char *data, const int *offsets,
+					Form_pg_attribute attribute, int column)
+{
+	return fetch_att(data + offsets[column], attribute->attbyval,
+					 attribute->attlen);
+}
 
 /* ---- call.c: what a call of a scoring function means ---- */
 

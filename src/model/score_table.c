@@ -74,6 +74,7 @@ typedef struct ScoreSink
 	DestReceiver receiver;
 	ModelBinding *binding;
 	int			attributes;		/* of a row, up to the last one needed */
+	int		   *offsets;		/* of these, where they are fixed */
 	int			key_count;
 	int		   *key;			/* attributes, from 0 */
 	double	   *block;			/* workspace of MODEL_BLOCK rows */
@@ -164,20 +165,61 @@ run_block(ScoreSink *sink)
 		flush(sink);
 }
 
-/* Copies a row's key to the slot of the row that it becomes. */
+/* Copies a column of the key to the slot of the row that it becomes. */
 static void
-take_key(ScoreSink *sink, TupleTableSlot *from, TupleTableSlot *to)
+take_key(TupleTableSlot *to, int i, Datum value, bool isnull)
 {
+	Form_pg_attribute attribute = TupleDescAttr(to->tts_tupleDescriptor, i);
+
+	to->tts_isnull[i] = isnull;
+	to->tts_values[i] = isnull || attribute->attbyval ? value :
+		datumCopy(value, false, attribute->attlen);
+}
+
+/* Takes a row apart. */
+static void
+take_values(ScoreSink *sink, TupleTableSlot *slot, TupleTableSlot *to,
+			double *place)
+{
+	const ModelImage *image = sink->binding->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	ModelSource *sources = sink->binding->sources;
+
+	slot_getsomeattrs(slot, sink->attributes);
+	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
+		*place = model_read_slot(&sources[i], image, &inputs[i],
+								 slot->tts_values[sources[i].position],
+								 slot->tts_isnull[sources[i].position]);
+	for (int i = 0; i < sink->key_count; i++)
+		take_key(to, i, slot->tts_values[sink->key[i]],
+				 slot->tts_isnull[sink->key[i]]);
+}
+
+/* Takes a row as it is stored, without NULLs. */
+static void
+take_stored(ScoreSink *sink, TupleDesc tupdesc, const char *data,
+			TupleTableSlot *to, double *place)
+{
+	const ModelImage *image = sink->binding->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	ModelSource *sources = sink->binding->sources;
+
+	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
+	{
+		int			column = sources[i].position;
+
+		*place = model_read_slot(&sources[i], image, &inputs[i],
+								 model_stored_column(data, sink->offsets,
+													 TupleDescAttr(tupdesc, column),
+													 column), false);
+	}
 	for (int i = 0; i < sink->key_count; i++)
 	{
-		Form_pg_attribute attribute = TupleDescAttr(to->tts_tupleDescriptor,
-													i);
-		int			key = sink->key[i];
+		int			column = sink->key[i];
 
-		to->tts_isnull[i] = from->tts_isnull[key];
-		to->tts_values[i] = from->tts_isnull[key] ? (Datum) 0 :
-			datumCopy(from->tts_values[key], attribute->attbyval,
-					  attribute->attlen);
+		take_key(to, i, model_stored_column(data, sink->offsets,
+											TupleDescAttr(tupdesc, column),
+											column), false);
 	}
 }
 
@@ -186,22 +228,16 @@ static bool
 receive_row(TupleTableSlot *slot, DestReceiver *receiver)
 {
 	ScoreSink  *sink = (ScoreSink *) receiver;
-	const ModelImage *image = sink->binding->entry->image;
-	const ModelInput *inputs = model_inputs(image);
 	MemoryContext caller = MemoryContextSwitchTo(sink->memory);
-	int			row = sink->block_rows++;
+	TupleTableSlot *to = sink->slots[sink->buffered++];
+	double	   *place = sink->block + sink->block_rows++;
+	const char *data = sink->offsets == NULL ? NULL :
+	model_stored_row(slot, sink->attributes);
 
-	slot_getsomeattrs(slot, sink->attributes);
-	for (uint32 i = 0; i < image->input_count; i++)
-	{
-		ModelSource *source = &sink->binding->sources[i];
-
-		sink->block[(size_t) i * MODEL_BLOCK + row] =
-			model_read_slot(source, image, &inputs[i],
-							slot->tts_values[source->position],
-							slot->tts_isnull[source->position]);
-	}
-	take_key(sink, slot, sink->slots[sink->buffered++]);
+	if (data != NULL)
+		take_stored(sink, slot->tts_tupleDescriptor, data, to, place);
+	else
+		take_values(sink, slot, to, place);
 	MemoryContextSwitchTo(caller);
 	if (sink->block_rows == MODEL_BLOCK)
 		run_block(sink);
@@ -456,6 +492,8 @@ prepare_sink(ScoreSink *sink, const ScoreRequest *request, ModelEntry *entry,
 		sink->key[i] = find_key(query, TextDatumGetCString(request->key[i]));
 		sink->attributes = Max(sink->attributes, sink->key[i] + 1);
 	}
+	sink->offsets = model_fixed_offsets(query, sink->attributes,
+										CurrentMemoryContext);
 	sink->block = palloc_extended(model_workspace(entry->image, MODEL_BLOCK) *
 								  sizeof(double),
 								  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);

@@ -57,6 +57,7 @@ static int	entry_count = 0;
 static int	entries_allocated = 0;
 static uint64 use_counter = 0;
 static HTAB *names = NULL;
+static KnownName *latest_name = NULL;	/* that was looked for, or NULL */
 static ModelCatalog watched;
 static uint64 generation = 0;	/* counts what we were told of changes */
 static uint64 tidied = 0;		/* generation of the last tidying */
@@ -288,6 +289,7 @@ forget_names(void)
 	hash_seq_init(&status, names);
 	while ((name = hash_seq_search(&status)) != NULL)
 		hash_search(names, name->text, HASH_REMOVE, NULL);
+	latest_name = NULL;
 }
 
 /* Do values in the order of one version's inputs fit the other? */
@@ -421,9 +423,13 @@ find_name(const char *text, size_t length)
 
 	if (length >= MODEL_MAX_REFERENCE)
 		return NULL;
+	if (latest_name != NULL && latest_name->text[length] == '\0' &&
+		memcmp(latest_name->text, text, length) == 0)
+		return latest_name;
 	memcpy(key, text, length);
 	key[length] = '\0';
 	name = hash_search(names, key, HASH_FIND, NULL);
+	latest_name = name;
 	if (name != NULL)
 		return name;
 	if (!model_parse_reference(key, &reference))

@@ -231,14 +231,19 @@ walk(const ModelImage *image, const ModelTrees *trees, const double *slots,
 	 size_t stride, double *out, uint32 *leaves)
 {
 	const double *base = MODEL_AT(image, double, trees->base);
+	bool		plain = trees->output_count == 1 && trees->linear == 0 &&
+	trees->aggregate == MODEL_TREES_SUM;
 
-	find_leaves(image, trees, slots, stride, leaves);
 	begin_outputs(image, trees, out, stride);
-	if (trees->output_count == 1 && trees->linear == 0 &&
-		trees->aggregate == MODEL_TREES_SUM)
-		sum_plain(image, trees, leaves, out);
-	else
-		sum_general(image, trees, slots, stride, leaves, out);
+	if (!plain || stride != 1 ||
+		!model_rank_row(image, trees, slots, leaves, out))
+	{
+		find_leaves(image, trees, slots, stride, leaves);
+		if (plain)
+			sum_plain(image, trees, leaves, out);
+		else
+			sum_general(image, trees, slots, stride, leaves, out);
+	}
 	for (uint32 i = 0; i < trees->output_count; i++)
 		out[i * stride] = finish_output(trees, out[i * stride], base[i]);
 }
@@ -259,7 +264,8 @@ compare_block(const ModelImage *image, const ModelTrees *trees,
 
 	for (int row = 0; row < MODEL_BLOCK; row++)
 		begin_outputs(image, trees, out + row, MODEL_BLOCK);
-	model_dense_block(image, trees, slots, out);
+	if (!model_rank_block(image, trees, slots, out))
+		model_dense_block(image, trees, slots, out);
 	for (uint32 i = 0; i < trees->output_count; i++)
 		for (int row = 0; row < MODEL_BLOCK; row++)
 		{

@@ -1,0 +1,393 @@
+/*-------------------------------------------------------------------------
+ *
+ * rank.c
+ *		Trees by ranks: a test is a comparison of bytes, so that AVX2 makes 32
+ *		of them at once.
+ *
+ * Each slot's value is ranked among the slot's thresholds, once for all
+ * trees.  A block of 64 rows then takes a node at a time, as in dense.c.  A
+ * single row takes a tree at a time: all its tests at once make a word, and
+ * the leaf is the one whose path asks for those bits.  There is no order of
+ * features and no list of false nodes; no leaf is excluded step by step.
+ *
+ * Ranks are exact, so leaves and sums are those of a walk, bit for bit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "model/kernel.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+
+#define RANKS __attribute__((target("avx2,popcnt")))
+#define RANKS_INLINE __attribute__((target("avx2,popcnt"), always_inline)) \
+	static inline
+
+/* A single row's ranks are four registers of 16 bytes. */
+#define ROW_COLUMNS 64
+
+/* Which of four numbers the value is not at most: bits. */
+RANKS_INLINE uint32
+above_4(const double *thresholds, __m256d value)
+{
+	return (uint32) _mm256_movemask_pd(_mm256_cmp_pd(value,
+													 _mm256_loadu_pd(thresholds),
+													 _CMP_NLE_UQ));
+}
+
+/* How many of sixteen numbers in order the value is not at most. */
+RANKS_INLINE uint32
+above_16(const double *thresholds, __m256d value)
+{
+	__m256i		words[2];
+
+	for (int i = 0; i < 2; i++)
+	{
+		__m256d		a = _mm256_cmp_pd(value,
+									  _mm256_loadu_pd(thresholds + 8 * i),
+									  _CMP_NLE_UQ);
+		__m256d		b = _mm256_cmp_pd(value,
+									  _mm256_loadu_pd(thresholds + 8 * i + 4),
+									  _CMP_NLE_UQ);
+
+		words[i] = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(a),
+														 _mm256_castpd_ps(b),
+														 0x88));
+	}
+	/* two bits a number */
+	return _mm_popcnt_u32((uint32) _mm256_movemask_epi8(_mm256_packs_epi32(words[0],
+																		   words[1]))) / 2;
+}
+
+/* The rank of a value among so many strides of thresholds. */
+RANKS_INLINE uint8
+rank_value(const double *pivots, uint32 strides, double x)
+{
+	__m256d		value = _mm256_set1_pd(x);
+	uint32		stride;
+
+	if (strides == 1)
+		return above_16(pivots + MODEL_RANK_STRIDE, value);
+	if (strides <= 5)
+		stride = _mm_popcnt_u32(above_4(pivots, value));
+	else if (strides <= 9)
+		stride = _mm_popcnt_u32(above_4(pivots, value) |
+								above_4(pivots + 4, value) << 4);
+	else
+		stride = above_16(pivots, value);
+	/* NaN is above the padding, too */
+	stride = Min(stride, strides - 1);
+	return Min(stride * MODEL_RANK_STRIDE +
+			   above_16(pivots + (stride + 1) * MODEL_RANK_STRIDE, value),
+			   255);
+}
+
+/* The ranks of a block's slots, each with its copy. */
+RANKS static void
+rank_block(const ModelImage *image, const ModelTrees *trees,
+		   const double *slots, uint8 *ranks)
+{
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+	{
+		const double *x = slots + (size_t) ranked[i].slot * MODEL_BLOCK;
+		const double *pivots = MODEL_AT(image, double, trees->thresholds) +
+		ranked[i].pivots;
+		uint32		strides = ranked[i].strides;
+		__m256i		nan = _mm256_set1_epi8((char) MODEL_RANK_OF_NAN(strides));
+		uint8	   *out = ranks + (size_t) i * 2 * MODEL_BLOCK;
+
+		for (int row = 0; row < MODEL_BLOCK; row++)
+			out[row] = rank_value(pivots, strides, x[row]);
+		for (int half = 0; half < MODEL_BLOCK; half += 32)
+		{
+			__m256i		rank = _mm256_loadu_si256((__m256i *) (out + half));
+
+			_mm256_storeu_si256((__m256i *) (out + MODEL_BLOCK + half),
+								_mm256_andnot_si256(_mm256_cmpeq_epi8(rank, nan),
+													rank));
+		}
+	}
+}
+
+/* Which of 64 ranks are at most this one. */
+RANKS_INLINE uint64
+at_most(const uint8 *ranks, uint8 rank)
+{
+	__m256i		all = _mm256_set1_epi8((char) rank);
+	__m256i		low = _mm256_loadu_si256((const __m256i *) ranks);
+	__m256i		high = _mm256_loadu_si256((const __m256i *) (ranks + 32));
+
+	low = _mm256_cmpeq_epi8(_mm256_min_epu8(low, all), low);
+	high = _mm256_cmpeq_epi8(_mm256_min_epu8(high, all), high);
+	return (uint32) _mm256_movemask_epi8(low) |
+		(uint64) (uint32) _mm256_movemask_epi8(high) << 32;
+}
+
+/* The numbers of leaves from bit planes, a byte a row. */
+RANKS_INLINE void
+leaf_numbers(const uint64 *planes, int count, uint8 *numbers)
+{
+	const __m256i byte = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0,
+										  1, 1, 1, 1, 1, 1, 1, 1,
+										  2, 2, 2, 2, 2, 2, 2, 2,
+										  3, 3, 3, 3, 3, 3, 3, 3);
+	const __m256i bit = _mm256_set1_epi64x((long long) UINT64CONST(0x8040201008040201));
+
+	for (int half = 0; half < MODEL_BLOCK; half += 32)
+	{
+		__m256i		all = _mm256_setzero_si256();
+
+		for (int p = 0; p < count; p++)
+		{
+			__m256i		plane = _mm256_set1_epi32((int) (planes[1 << p] >> half));
+
+			plane = _mm256_and_si256(_mm256_shuffle_epi8(plane, byte), bit);
+			plane = _mm256_and_si256(_mm256_cmpeq_epi8(plane, bit),
+									 _mm256_set1_epi8((char) (1 << p)));
+			all = _mm256_or_si256(all, plane);
+		}
+		_mm256_storeu_si256((__m256i *) (numbers + half), all);
+	}
+}
+
+/* Adds each row's leaf of a tree. */
+RANKS_INLINE void
+add_leaves(const uint8 *numbers, const double *values, bool float32,
+		   double *sum)
+{
+	for (int row = 0; row < MODEL_BLOCK; row += 4)
+	{
+		__m256d		leaf = _mm256_setr_pd(values[numbers[row]],
+										  values[numbers[row + 1]],
+										  values[numbers[row + 2]],
+										  values[numbers[row + 3]]);
+		__m256d		sums = _mm256_loadu_pd(sum + row);
+
+		if (float32)
+			sums = _mm256_cvtps_pd(_mm_add_ps(_mm256_cvtpd_ps(sums),
+											  _mm256_cvtpd_ps(leaf)));
+		else
+			sums = _mm256_add_pd(sums, leaf);
+		_mm256_storeu_pd(sum + row, sums);
+	}
+}
+
+/* Adds the trees to the outputs of a block whose slots are ranked. */
+RANKS static void
+add_trees(const ModelImage *image, const ModelTrees *trees,
+		  const uint8 *ranks, double *out)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const double *values = MODEL_AT(image, double, trees->leaves);
+	uint32		width = trees->rank_width;
+	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
+	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
+	uint64		reach[2 * MODEL_DENSE_LEAVES];
+	uint8		numbers[MODEL_BLOCK];
+
+	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
+		const uint8 *column = tests + MODEL_RANK_COLUMN * width;
+		const uint8 *rank = tests + MODEL_RANK_RANK * width;
+		const uint8 *yes = tests + MODEL_RANK_YES * width;
+		const uint8 *no = tests + MODEL_RANK_NO * width;
+		int			inner = (int) tree[i].leaf_count - 1;
+		int			planes;
+
+		/* a tree that is one leaf has no inner node to reach it from */
+		reach[0] = ~UINT64CONST(0);
+		reach[MODEL_DENSE_LEAVES] = ~UINT64CONST(0);
+		for (int j = 0; j < inner; j++)
+		{
+			uint64		here = reach[j];
+			uint64		holds = at_most(ranks + (size_t) column[j] *
+										MODEL_BLOCK, rank[j]);
+
+			reach[yes[j]] = here & holds;
+			reach[no[j]] = here & ~holds;
+		}
+		planes = model_fold_leaves(reach + MODEL_DENSE_LEAVES, inner + 1);
+		leaf_numbers(reach + MODEL_DENSE_LEAVES, planes, numbers);
+		add_leaves(numbers, values + tree[i].first_leaf, float32,
+				   out + (size_t) tree[i].output * MODEL_BLOCK);
+		tests += MODEL_RANK_ARRAYS * width;
+	}
+}
+
+/* The ranks of a row's slots, in the order of columns. */
+RANKS static void
+rank_row(const ModelImage *image, const ModelTrees *trees,
+		 const double *slots, uint8 *ranks)
+{
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
+
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+	{
+		double		x = slots[ranked[i].slot];
+		uint8		rank = rank_value(thresholds + ranked[i].pivots,
+									  ranked[i].strides, x);
+
+		ranks[2 * i] = rank;
+		ranks[2 * i + 1] = isnan(x) ? 0 : rank;
+	}
+}
+
+/* A row's ranks in registers: a byte's number is found by its lower bits. */
+typedef struct RowRanks
+{
+	__m256i		sixteen[4];
+} RowRanks;
+
+/* Which of a tree's 32 tests hold: bits. */
+RANKS_INLINE uint32
+tests_that_hold(const RowRanks *ranks, const uint8 *tests)
+{
+	__m256i		column = _mm256_loadu_si256((const __m256i *) tests);
+	__m256i		rank = _mm256_loadu_si256((const __m256i *)
+										  (tests + MODEL_PATH_LEAVES));
+	__m256i		bit_4 = _mm256_slli_epi16(column, 3);
+	__m256i		bit_5 = _mm256_slli_epi16(column, 2);
+	__m256i		low = _mm256_blendv_epi8(_mm256_shuffle_epi8(ranks->sixteen[0], column),
+										 _mm256_shuffle_epi8(ranks->sixteen[1], column),
+										 bit_4);
+	__m256i		high = _mm256_blendv_epi8(_mm256_shuffle_epi8(ranks->sixteen[2], column),
+										  _mm256_shuffle_epi8(ranks->sixteen[3], column),
+										  bit_4);
+	__m256i		x = _mm256_blendv_epi8(low, high, bit_5);
+
+	return (uint32) _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(x, rank),
+														   x));
+}
+
+/* Of which eight leaves these are the bits. */
+RANKS_INLINE __m256i
+eight_paths(const ModelPaths *paths, int first, __m256i word)
+{
+	__m256i		tests = _mm256_loadu_si256((const __m256i *)
+										   (paths->tests + first));
+	__m256i		outcome = _mm256_loadu_si256((const __m256i *)
+											 (paths->outcome + first));
+
+	return _mm256_cmpeq_epi32(_mm256_and_si256(tests, word), outcome);
+}
+
+/* The leaf that the word leads to. */
+RANKS_INLINE uint32
+find_leaf(const ModelPaths *paths, uint32 bits)
+{
+	/* packing works within the halves of a register */
+	static const uint8 order[MODEL_PATH_LEAVES] = {
+		0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27,
+		4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+	};
+	__m256i		word = _mm256_set1_epi32((int) bits);
+	__m256i		low = _mm256_packs_epi32(eight_paths(paths, 0, word),
+										 eight_paths(paths, 8, word));
+	__m256i		high = _mm256_packs_epi32(eight_paths(paths, 16, word),
+										  eight_paths(paths, 24, word));
+	uint32		found = (uint32) _mm256_movemask_epi8(_mm256_packs_epi16(low, high));
+
+	return order[__builtin_ctz(found)];
+}
+
+/*
+ * The leaf that the row reaches in each tree.  The sum of their values is
+ * made meanwhile: it would be a chain of additions that wait for one another.
+ */
+RANKS static void
+find_row_leaves(const ModelImage *image, const ModelTrees *trees,
+				const uint8 *ranks, uint32 *leaves, double *sum)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const ModelPaths *paths = MODEL_AT(image, ModelPaths, trees->paths);
+	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
+	const double *values = MODEL_AT(image, double, trees->leaves);
+	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
+	double		total = *sum;
+	RowRanks	row;
+
+	for (int i = 0; i < 4; i++)
+		row.sixteen[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)
+																	 (ranks + 16 * i)));
+	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
+		uint32		word = tests_that_hold(&row, tests);
+		uint32		leaf = tree[i].first_leaf + find_leaf(&paths[i], word);
+
+		tests += MODEL_RANK_ARRAYS * MODEL_PATH_LEAVES;
+		leaves[i] = leaf;
+		total = float32 ? (float) total + (float) values[leaf] :
+			total + values[leaf];
+	}
+	*sum = total;
+}
+
+/* Has the processor what this file needs? */
+static inline bool
+can_rank(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
+
+/*
+ * Adds the trees to a block's outputs; false where that is not for ranks: the
+ * processor or the ensemble has none, or AVX-512 compares doubles as fast.
+ */
+bool
+model_rank_block(const ModelImage *image, const ModelTrees *trees,
+				 const double *slots, double *out)
+{
+	uint8		ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
+
+	if (trees->ranked_count == 0 || !can_rank() ||
+		__builtin_cpu_supports("avx512f"))
+		return false;
+	rank_block(image, trees, slots, ranks);
+	add_trees(image, trees, ranks, out);
+	return true;
+}
+
+/*
+ * A row's leaf in each tree, and its values added to the sum; false where
+ * that is not for ranks.
+ */
+bool
+model_rank_row(const ModelImage *image, const ModelTrees *trees,
+			   const double *slots, uint32 *leaves, double *sum)
+{
+	uint8		ranks[ROW_COLUMNS];
+
+	if (trees->paths == 0 || 2 * trees->ranked_count > ROW_COLUMNS ||
+		!can_rank())
+		return false;
+	memset(ranks, 0, sizeof(ranks));
+	rank_row(image, trees, slots, ranks);
+	find_row_leaves(image, trees, ranks, leaves, sum);
+	return true;
+}
+
+#else
+
+bool
+model_rank_block(const ModelImage *image, const ModelTrees *trees,
+				 const double *slots, double *out)
+{
+	return false;
+}
+
+bool
+model_rank_row(const ModelImage *image, const ModelTrees *trees,
+			   const double *slots, uint32 *leaves, double *sum)
+{
+	return false;
+}
+
+#endif							/* x86-64 */
