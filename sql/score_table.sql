@@ -35,7 +35,19 @@ SELECT feature, value, contribution = 0 AS nothing FROM visage_explain('regress_
 SELECT (SELECT array_agg(e) FROM visage_explain('regress_scores', 3, 40, 'gold'::text) AS e) = (SELECT array_agg(e) FROM visage_explain_json('regress_scores', '{"amount": 3, "age": 40, "plan": "gold"}') AS e) AS same;
 -- Centred on the training rows: the contributions' means are 0.
 SELECT feature, abs(avg(contribution)) < stddev(contribution) / 20 AS centred FROM regress_scores.orders AS o, LATERAL visage_explain('regress_scores', o) AS e WHERE feature IS NOT NULL GROUP BY 1 ORDER BY 1;
+-- What the planner expects.
+CREATE FUNCTION regress_scores.expected_rows(query text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+	RETURN plan -> 0 -> 'Plan' ->> 'Plan Rows';
+END
+$$;
+SELECT regress_scores.expected_rows($$SELECT * FROM visage_explain('regress_scores', 3, 40, 'gold'::text)$$);
+SELECT regress_scores.expected_rows($$SELECT * FROM visage_explain_json('regress_scores', '{}')$$);
 SET visage.explain_top = 1;
+SELECT regress_scores.expected_rows($$SELECT * FROM visage_explain('regress_scores', 3, 40, 'gold'::text)$$);
 SELECT count(*) FROM visage_explain('regress_scores', 3, 40, 'gold'::text);
 RESET visage.explain_top;
 SELECT count(*) FROM visage_explain('regress_scores', NULL::regress_scores.orders);

@@ -191,6 +191,24 @@ DEALLOCATE ALL;
 SELECT count(*) AS whole FROM (TABLE blocks INTERSECT TABLE rows_whole) AS same;
 SELECT count(*) AS groups FROM (TABLE block_groups INTERSECT TABLE row_groups) AS same;
 SELECT count(*) AS rescans FROM (TABLE block_again INTERSECT TABLE row_again) AS same;
+-- Workers score in blocks, too.
+SET max_parallel_workers_per_gather = 1;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT max(visage_score('serving', r)) AS highest, min(visage_score('serving', r)) AS lowest FROM regress_serving.rows AS r \gset
+SET visage.batch_scoring = on;
+SELECT regress_serving.explain($$SELECT max(visage_score('serving', r)), min(visage_score('serving', r)) FROM regress_serving.rows AS r$$);
+SELECT max(visage_score('serving', r)) = :highest AS highest, min(visage_score('serving', r)) = :lowest AS lowest FROM regress_serving.rows AS r;
+SELECT regress_serving.explain($$SELECT plan, count(*), max(visage_score('serving', r)) FROM regress_serving.rows AS r GROUP BY plan ORDER BY plan$$);
+SELECT count(*) AS groups FROM
+	(SELECT plan, count(*), max(visage_score('serving', r)) AS highest FROM regress_serving.rows AS r GROUP BY plan) AS blocks
+	JOIN row_groups USING (plan, count, highest);
+RESET max_parallel_workers_per_gather;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
+
 SET visage.batch_scoring = on;
 -- NULLs, no rows, a condition, a wrong number of values, privileges.
 SELECT sum(visage_score('serving', a, b)) IS NULL AS no_rows FROM regress_serving.rows WHERE id < 0;

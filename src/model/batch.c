@@ -45,7 +45,6 @@ typedef struct BatchCall
 {
 	ModelBinding *binding;
 	double	   *workspace;		/* of a block */
-	bool		plain;			/* all values are float8 and taken as such */
 } BatchCall;
 
 typedef struct BatchState
@@ -59,7 +58,6 @@ typedef struct BatchState
 	int			call_count;
 	int		   *passed_columns;
 	int			passed_count;
-	int		   *offsets;		/* of the child's columns, or NULL */
 	Datum	   *values;			/* passed columns, row by row */
 	bool	   *nulls;
 	MemoryContext block;		/* values by reference, until the next block */
@@ -419,7 +417,6 @@ bind_call(BatchState *state, int number, TupleDesc tupdesc)
 	model_pin(entry, context);
 	model_check_count(entry, list_length(positions));
 	call->binding = model_bind(entry, context);
-	call->plain = true;
 	foreach(cell, positions)
 	{
 		int			i = foreach_current_index(cell);
@@ -429,9 +426,6 @@ bind_call(BatchState *state, int number, TupleDesc tupdesc)
 						  model_string(entry->image, inputs[i].name),
 						  TupleDescAttr(tupdesc, position)->atttypid,
 						  position, context);
-		if (!call->binding->sources[i].direct ||
-			call->binding->sources[i].finite)
-			call->plain = false;
 		state->columns = Max(state->columns, position + 1);
 	}
 	call->workspace =
@@ -453,8 +447,9 @@ bind_calls(BatchState *state, TupleDesc tupdesc)
 		bind_call(state, i, tupdesc);
 	foreach(cell, state->passed)
 		state->columns = Max(state->columns, lfirst_int(cell) + 1);
-	state->offsets = model_fixed_offsets(tupdesc, state->columns,
-										 state->css.ss.ps.state->es_query_cxt);
+	for (int i = 0; i < state->call_count; i++)
+		model_bind_stored(state->calls[i].binding, tupdesc, state->columns,
+						  state->css.ss.ps.state->es_query_cxt);
 }
 
 /* Keeps a column's value of a row that is handed on. */
@@ -500,33 +495,6 @@ take_values(BatchState *state, TupleTableSlot *slot, int row)
 	}
 }
 
-/* Takes a call's values from a row as it is stored. */
-static void
-take_stored_call(BatchCall *call, TupleDesc tupdesc, const int *offsets,
-				 const char *data, int row)
-{
-	const ModelImage *image = call->binding->entry->image;
-	const ModelInput *inputs = model_inputs(image);
-	ModelSource *sources = call->binding->sources;
-	double	   *place = call->workspace + row;
-
-	if (call->plain)
-	{
-		for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-			*place = *(const double *) (data + offsets[sources[i].position]);
-		return;
-	}
-	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-	{
-		int			column = sources[i].position;
-
-		*place = model_read_slot(&sources[i], image, &inputs[i],
-								 model_stored_column(data, offsets,
-													 TupleDescAttr(tupdesc, column),
-													 column), false);
-	}
-}
-
 /* The same of a row as it is stored, without NULLs. */
 static void
 take_stored(BatchState *state, TupleDesc tupdesc, const char *data, int row)
@@ -534,16 +502,16 @@ take_stored(BatchState *state, TupleDesc tupdesc, const char *data, int row)
 	int			place = row * state->passed_count;
 
 	for (int i = 0; i < state->call_count; i++)
-		take_stored_call(&state->calls[i], tupdesc, state->offsets, data,
-						 row);
+		model_take_stored(state->calls[i].binding, tupdesc, data,
+						  state->calls[i].workspace + row);
 	for (int i = 0; i < state->passed_count; i++)
 	{
 		int			column = state->passed_columns[i];
 		Form_pg_attribute attribute = TupleDescAttr(tupdesc, column);
 
 		keep_value(state, place + i, attribute,
-				   model_stored_column(data, state->offsets, attribute,
-									   column), false);
+				   model_stored_column(data, state->calls[0].binding->offsets,
+									   attribute, column), false);
 	}
 }
 
@@ -551,7 +519,7 @@ take_stored(BatchState *state, TupleDesc tupdesc, const char *data, int row)
 static void
 take_row(BatchState *state, TupleTableSlot *slot, int row)
 {
-	const char *data = state->offsets == NULL ? NULL :
+	const char *data = state->calls[0].binding->offsets == NULL ? NULL :
 	model_stored_row(slot, state->columns);
 	MemoryContext caller = MemoryContextSwitchTo(state->block);
 

@@ -215,8 +215,8 @@ model_bind_row(ModelEntry *entry, TupleDesc tupdesc, MemoryContext context)
  * Where the first columns of a row are if none is NULL; NULL where some are of
  * no fixed width.
  */
-int *
-model_fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
+static int *
+fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
 {
 	int		   *offsets = MemoryContextAlloc(context,
 											 sizeof(int) * Max(columns, 1));
@@ -236,6 +236,53 @@ model_fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
 		offset += attribute->attlen;
 	}
 	return offsets;
+}
+
+/* Are all inputs float8 whose slots are the numbers themselves? */
+static bool
+is_plain(const ModelBinding *binding)
+{
+	for (uint32 i = 0; i < binding->entry->image->input_count; i++)
+		if (!binding->sources[i].direct || binding->sources[i].finite)
+			return false;
+	return true;
+}
+
+/* Lets the binding, whose sources are known, take rows as they are stored. */
+void
+model_bind_stored(ModelBinding *binding, TupleDesc tupdesc, int columns,
+				  MemoryContext context)
+{
+	binding->offsets = fixed_offsets(tupdesc, columns, context);
+	binding->plain = is_plain(binding);
+}
+
+/* Takes the inputs from such a row into a block. */
+void
+model_take_stored(const ModelBinding *binding, TupleDesc tupdesc,
+				  const char *data, double *place)
+{
+	const ModelImage *image = binding->entry->image;
+	const ModelInput *inputs = model_inputs(image);
+	ModelSource *sources = binding->sources;
+	const int  *offsets = binding->offsets;
+
+	if (binding->plain)
+	{
+		for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
+			memcpy(place, data + offsets[sources[i].position],
+				   sizeof(double));
+		return;
+	}
+	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
+	{
+		int			column = sources[i].position;
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, column);
+
+		*place = model_read_slot(&sources[i], image, &inputs[i],
+								 model_stored_column(data, offsets, attribute,
+													 column), false);
+	}
 }
 
 /* Takes the inputs from a row of the description that was bound. */

@@ -250,57 +250,12 @@ model_call(FunctionCallInfo fcinfo)
 
 /* ---- objects ---- */
 
-/* The slot of an input as a JSON object has it. */
-static double
-read_member(Jsonb *features, const ModelEntry *entry, const ModelInput *input)
-{
-	const char *name = model_string(entry->image, input->name);
-	JsonbValue	buffer;
-	JsonbValue *found = getKeyJsonValueFromContainer(&features->root, name,
-													 strlen(name), &buffer);
-	ModelSource source = {.reader = READ_NUMERIC};
-	Datum		value = (Datum) 0;
-
-	if (found == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the object has no member \"%s\", which model \"%s\" "
-						"needs", name, entry->model),
-				 errhint("Give null for a missing value.")));
-	source.as_text = input->kind == MODEL_CATEGORY;
-	switch (found->type)
-	{
-		case jbvNull:
-			break;
-		case jbvBool:
-			source.reader = READ_BOOL;
-			value = BoolGetDatum(found->val.boolean);
-			break;
-		case jbvNumeric:
-			value = NumericGetDatum(found->val.numeric);
-			break;
-		case jbvString:
-			source.reader = READ_LITERAL;
-			value = CStringGetDatum(pnstrdup(found->val.string.val,
-											 found->val.string.len));
-			break;
-		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("member \"%s\" must be a number, text, boolean "
-							"or null", name)));
-	}
-	return model_source_slot(&source, entry->image, input, value,
-							 found->type == jbvNull);
-}
-
 /* (model, object), for drivers: one signature. */
 ModelBinding *
 model_call_json(FunctionCallInfo fcinfo)
 {
 	ScoreCall  *call = score_call(fcinfo);
 	Jsonb	   *features = PG_GETARG_JSONB_P(1);
-	const ModelImage *image = call->entry->image;
 
 	if (!JB_ROOT_IS_OBJECT(features))
 		ereport(ERROR,
@@ -310,8 +265,6 @@ model_call_json(FunctionCallInfo fcinfo)
 	if (call->binding == NULL)
 		call->binding = model_borrow_binding(call->entry, 0, NULL,
 											 call->context);
-	for (uint32 i = 0; i < image->input_count; i++)
-		call->binding->workspace[i] = read_member(features, call->entry,
-												  &model_inputs(image)[i]);
+	model_fill_object(call->binding, features);
 	return call->binding;
 }

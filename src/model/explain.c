@@ -285,8 +285,8 @@ by_size(const void *a, const void *b)
 }
 
 /* How many inputs the caller wants to see. */
-static uint32
-wanted_inputs(const ModelImage *image)
+uint32
+model_explained_inputs(const ModelImage *image)
 {
 	int			top = atoi(GetConfigOption("visage.explain_top", false, false));
 
@@ -344,7 +344,7 @@ answer(FunctionCallInfo fcinfo, ModelBinding *binding)
 		return (Datum) 0;
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
 	shares = explain_row(&explanation, binding->entry, binding->workspace);
-	wanted = wanted_inputs(explanation.image);
+	wanted = model_explained_inputs(explanation.image);
 	for (uint32 i = 0; i < wanted; i++)
 	{
 		uint32		input = shares[i].input;

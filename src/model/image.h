@@ -310,14 +310,14 @@ typedef struct ModelRanked
  * Column 2i is ranked slot i, column 2i + 1 its copy with NaN as -infinity;
  * the others are as in ModelDense.
  */
-typedef enum ModelRankArray
+enum
 {
 	MODEL_RANK_COLUMN,
 	MODEL_RANK_RANK,
 	MODEL_RANK_YES,
 	MODEL_RANK_NO,
 	MODEL_RANK_ARRAYS
-} ModelRankArray;
+};
 
 /*
  * Where no tree has more than 32 leaves: bit j of a row's word tells whether

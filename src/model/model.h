@@ -20,6 +20,7 @@
 #include "model/logistic.h"
 #include "model/metrics.h"
 #include "model/store.h"
+#include "utils/jsonb.h"
 #include "utils/portal.h"
 
 /* ---- value.c: values of columns as values of inputs ---- */
@@ -102,6 +103,8 @@ extern bool model_type_is_text(Oid type);
 
 /* ---- bind.c: inputs found among columns ---- */
 
+typedef struct ModelMember ModelMember;
+
 /*
  * A model, where its inputs come from, and room to score a row.  One for
  * values given one by one is of use to the next query, too: see
@@ -114,9 +117,12 @@ typedef struct ModelBinding
 	double	   *workspace;		/* see kernel.h */
 	TupleTableSlot *slot;		/* takes rows apart, */
 	int			columns;		/* up to the last column needed */
+	int		   *offsets;		/* of columns in a stored row, or NULL */
+	bool		plain;			/* then: inputs are float8, taken as such */
 	MemoryContext context;		/* of one that is lent, the rest likewise */
 	Oid		   *types;			/* of the values */
 	int			type_count;
+	ModelMember *members;		/* of objects; see object.c */
 	struct ModelBinding *next;	/* that nobody has borrowed */
 	MemoryContextCallback give_back;
 } ModelBinding;
@@ -129,12 +135,14 @@ extern void model_free_bindings(ModelEntry *entry);
 extern ModelBinding *model_bind_row(ModelEntry *entry, TupleDesc tupdesc,
 									MemoryContext context);
 extern void model_fill_tuple(ModelBinding *binding, HeapTuple tuple);
-extern int *model_fixed_offsets(TupleDesc tupdesc, int columns,
-								MemoryContext context);
+extern void model_bind_stored(ModelBinding *binding, TupleDesc tupdesc,
+							  int columns, MemoryContext context);
+extern void model_take_stored(const ModelBinding *binding, TupleDesc tupdesc,
+							  const char *data, double *place);
 
 /*
  * The data of a row that a scan hands on as it is stored, for use with
- * model_fixed_offsets(); NULL where the row must be taken apart.
+ * ModelBinding.offsets; NULL where the row must be taken apart.
  */
 static inline const char *
 model_stored_row(TupleTableSlot *slot, int columns)
@@ -159,6 +167,10 @@ model_stored_column(const char *data, const int *offsets,
 					 attribute->attlen);
 }
 
+/* ---- object.c: inputs found among members of an object ---- */
+
+extern void model_fill_object(ModelBinding *binding, Jsonb *features);
+
 /* ---- call.c: what a call of a scoring function means ---- */
 
 /* The arguments' values in the workspace; NULL where the answer is NULL. */
@@ -168,6 +180,7 @@ extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
 
 /* ---- explain.c ---- */
 
+extern uint32 model_explained_inputs(const ModelImage *image);
 extern Jsonb *model_reasons(const ModelEntry *entry, double *workspace,
 							int top);
 

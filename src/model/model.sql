@@ -196,13 +196,18 @@ CREATE FUNCTION visage_predict_json(model text, features jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'visage_predict_json';
 COMMENT ON FUNCTION visage_predict_json(text, jsonb) IS 'The class, or the value of a regression, of an object with a member for each of the model''s inputs.';
 
+CREATE FUNCTION visage.explain_support(internal) RETURNS internal
+	LANGUAGE C IMMUTABLE STRICT PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'visage_explain_support';
+COMMENT ON FUNCTION visage.explain_support(internal) IS 'Tells the planner what explaining costs, and how many rows it gives.';
+
 CREATE FUNCTION visage_explain(model text, VARIADIC features "any") RETURNS TABLE (feature text, value text, contribution float8)
-	LANGUAGE C STABLE PARALLEL SAFE
+	LANGUAGE C STABLE PARALLEL SAFE SUPPORT visage.explain_support
 	AS 'MODULE_PATHNAME', 'visage_explain';
 COMMENT ON FUNCTION visage_explain(text, "any") IS 'What each feature adds to the raw score of a row, or of values, largest first, and the base value without a feature.';
 
 CREATE FUNCTION visage_explain_json(model text, features jsonb) RETURNS TABLE (feature text, value text, contribution float8)
-	LANGUAGE C STABLE STRICT PARALLEL SAFE
+	LANGUAGE C STABLE STRICT PARALLEL SAFE SUPPORT visage.explain_support
 	AS 'MODULE_PATHNAME', 'visage_explain_json';
 COMMENT ON FUNCTION visage_explain_json(text, jsonb) IS 'What each feature adds to the raw score of an object, largest first, and the base value without a feature.';
 

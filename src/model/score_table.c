@@ -74,7 +74,6 @@ typedef struct ScoreSink
 	DestReceiver receiver;
 	ModelBinding *binding;
 	int			attributes;		/* of a row, up to the last one needed */
-	int		   *offsets;		/* of these, where they are fixed */
 	int			key_count;
 	int		   *key;			/* attributes, from 0 */
 	double	   *block;			/* workspace of MODEL_BLOCK rows */
@@ -200,24 +199,12 @@ static void
 take_stored(ScoreSink *sink, TupleDesc tupdesc, const char *data,
 			TupleTableSlot *to, double *place)
 {
-	const ModelImage *image = sink->binding->entry->image;
-	const ModelInput *inputs = model_inputs(image);
-	ModelSource *sources = sink->binding->sources;
-
-	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-	{
-		int			column = sources[i].position;
-
-		*place = model_read_slot(&sources[i], image, &inputs[i],
-								 model_stored_column(data, sink->offsets,
-													 TupleDescAttr(tupdesc, column),
-													 column), false);
-	}
+	model_take_stored(sink->binding, tupdesc, data, place);
 	for (int i = 0; i < sink->key_count; i++)
 	{
 		int			column = sink->key[i];
 
-		take_key(to, i, model_stored_column(data, sink->offsets,
+		take_key(to, i, model_stored_column(data, sink->binding->offsets,
 											TupleDescAttr(tupdesc, column),
 											column), false);
 	}
@@ -231,7 +218,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *receiver)
 	MemoryContext caller = MemoryContextSwitchTo(sink->memory);
 	TupleTableSlot *to = sink->slots[sink->buffered++];
 	double	   *place = sink->block + sink->block_rows++;
-	const char *data = sink->offsets == NULL ? NULL :
+	const char *data = sink->binding->offsets == NULL ? NULL :
 	model_stored_row(slot, sink->attributes);
 
 	if (data != NULL)
@@ -492,8 +479,8 @@ prepare_sink(ScoreSink *sink, const ScoreRequest *request, ModelEntry *entry,
 		sink->key[i] = find_key(query, TextDatumGetCString(request->key[i]));
 		sink->attributes = Max(sink->attributes, sink->key[i] + 1);
 	}
-	sink->offsets = model_fixed_offsets(query, sink->attributes,
-										CurrentMemoryContext);
+	model_bind_stored(sink->binding, query, sink->attributes,
+					  CurrentMemoryContext);
 	sink->block = palloc_extended(model_workspace(entry->image, MODEL_BLOCK) *
 								  sizeof(double),
 								  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);

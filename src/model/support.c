@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * support.c
- *		What the planner learns about visage_score and its like.
+ *		What the planner learns about visage_score and its like, and
+ *		visage_explain.
  *
  * visage_score('churn', t) would build each row of t whole, with columns that
  * no model reads, however wide.  The planner gets, instead of the row, the
@@ -284,17 +285,24 @@ model_call_cost(FuncExpr *call)
 	return cpu_operator_cost * call_operators(entry->image);
 }
 
-static bool
-estimate_cost(SupportRequestCost *request)
+/* The model that a call for which the planner asks is of, or NULL. */
+static ModelEntry *
+called_model(Node *node)
 {
-	ModelEntry *entry = NULL;
+	return node == NULL || !IsA(node, FuncExpr) ? NULL :
+		planned_model(((FuncExpr *) node)->args, false);
+}
 
-	if (request->node != NULL && IsA(request->node, FuncExpr))
-		entry = planned_model(((FuncExpr *) request->node)->args, false);
+static bool
+estimate_cost(SupportRequestCost *request, double times)
+{
+	ModelEntry *entry = called_model(request->node);
+
 	if (entry == NULL)
 		return false;
 	request->startup = 0;
-	request->per_tuple = cpu_operator_cost * call_operators(entry->image);
+	request->per_tuple = cpu_operator_cost * call_operators(entry->image) *
+		times;
 	return true;
 }
 
@@ -308,7 +316,39 @@ visage_score_support(PG_FUNCTION_ARGS)
 	if (IsA(request, SupportRequestSimplify))
 		answer = simplify((SupportRequestSimplify *) request);
 	else if (IsA(request, SupportRequestCost) &&
-			 estimate_cost((SupportRequestCost *) request))
+			 estimate_cost((SupportRequestCost *) request, 1))
 		answer = request;
 	PG_RETURN_POINTER(answer);
+}
+
+/* ---- visage_explain ---- */
+
+/* What an explanation costs of what a score does, by what was measured. */
+#define EXPLAIN_COST 100
+
+/* A row for each input that is shown, and one for the base value. */
+static bool
+estimate_rows(SupportRequestRows *request)
+{
+	ModelEntry *entry = called_model(request->node);
+
+	if (entry == NULL)
+		return false;
+	request->rows = model_explained_inputs(entry->image) + 1;
+	return true;
+}
+
+PG_FUNCTION_INFO_V1(visage_explain_support);
+Datum
+visage_explain_support(PG_FUNCTION_ARGS)
+{
+	Node	   *request = (Node *) PG_GETARG_POINTER(0);
+	bool		answered = false;
+
+	if (IsA(request, SupportRequestRows))
+		answered = estimate_rows((SupportRequestRows *) request);
+	else if (IsA(request, SupportRequestCost))
+		answered = estimate_cost((SupportRequestCost *) request,
+								 EXPLAIN_COST);
+	PG_RETURN_POINTER(answered ? request : NULL);
 }
