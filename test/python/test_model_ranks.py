@@ -7,11 +7,13 @@ The ensembles are of the sizes at which a test compares ranks of values
 
 import math
 import random
+import struct
 import unittest
 
 import house
 
-ZERO = float.fromhex("0x1.4484cp-117")  # 1e-35 as a float32
+# the library reads as 0 what is no larger
+ZERO = struct.unpack("f", struct.pack("f", 1e-35))[0]
 SPECIAL = (None, math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-36, -1e-36, 5e-324, 1.7e308)
 
 
@@ -77,14 +79,14 @@ class Ensemble:
 
     def text(self):
         return ("tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=%d\nobjective=regression\n"
-                "feature_names=%s\nfeature_infos=%s\ntree_sizes=1\n\n%send of trees\n"
+                "feature_names=%s\nfeature_infos=%s\ntree_sizes=%s\n\n%send of trees\n"
                 % (len(self.features) - 1, " ".join(self.features), " ".join("[-9:9]" for _ in self.features),
-                   "".join(tree.text(i) for i, tree in enumerate(self.trees))))
+                   " ".join("1" for _ in self.trees), "".join(tree.text(i) for i, tree in enumerate(self.trees))))
 
     def score(self, row):
         total = 0.0
         for tree in self.trees:
-            total += tree.score([math.nan if value is None else value for value in row])
+            total += tree.score([math.nan if value is None else 0.0 if abs(value) <= ZERO else value for value in row])
         return total
 
 
