@@ -307,6 +307,7 @@ close_target(IngestStore *store, Target *target)
 {
 	for (int i = 0; i < store->capacity && target->slots[i] != NULL; i++)
 		ExecDropSingleTupleTableSlot(target->slots[i]);
+	FreeTupleDesc(target->descriptor);
 	ExecCloseIndices(target->info);
 	table_close(target->relation, NoLock);
 }

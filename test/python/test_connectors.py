@@ -623,6 +623,36 @@ class ConnectorTest(unittest.TestCase):
             self.assertIsNone(other.join())
             self.assertEqual(self.database.value("SELECT count(*) FROM landing.own__things WHERE _source_key = '5'"), 1)
 
+    def test_a_key_taken_for_new_may_be_there(self):
+        self.declare({"path": "/all"})
+        push = "SELECT accepted, duplicate, quarantined FROM visage_push('own.things', %s)"
+        self.database.value(push, json.dumps([{"id": 2500, "v": 0}, {"id": 2501, "v": 2501 % 7}]), role="engineer")
+        records = [{"id": i, "v": i % 7} for i in range(3000)]
+        self.assertEqual(self.database.value(push, json.dumps(records), role="engineer"), (2999, 1, 0), "a thousand at a time, of which the third has two that are there")
+        self.assertEqual(self.database.rows("SELECT id, v FROM staging.own__things ORDER BY id"), [(i, i % 7) for i in range(3000)])
+        self.assertEqual(self.database.value("SELECT count(*) FROM landing.own__things"), 2 + 2999)
+
+    def test_instants_are_what_the_server_reads(self):
+        self.declare({"path": "/all"}, columns={"id": "bigint", "plain": "timestamp", "zoned": "timestamptz"})
+        days = ["2023-03-10", "2024-02-29", "2023-02-29", "1900-02-29", "2000-02-29", "0001-01-01", "0099-12-31", "9999-12-31", "0000-01-01", "2023-13-01", "2023-00-10", "2023-04-31", "2023-4-3", "10000-01-01", "20230310"]
+        times = ["", "T00:00:00.000", " 23:59:59.999999", "T24:00:00", "T23:59:60", "T12:34:56.1234567", "T12:34:56.5", "T12:34:56.", "T12:34", "t12:34:56", "T1:02:03", "T12:61:00", "T-1:00:00", "T12:34:56,5"]
+        texts = [day + moment + zone for day in days for moment in times for zone in ("", "Z", "z", "+02", " UTC", "Z ", "ZZ")]
+        for column, kind in (("plain", "timestamp"), ("zoned", "timestamptz")):
+            expected = {}
+            with self.database.connect() as session:
+                session.execute("SET TimeZone = 'UTC'")
+                for number, text in enumerate(texts):
+                    try:
+                        expected[number] = session.execute("SELECT %s::text::" + kind + "::text", [text]).fetchone()[0]
+                    except (errors.DataError, errors.InvalidDatetimeFormat):
+                        pass
+                first = len(texts) * (column == "zoned")
+                session.execute("SELECT visage_push('own.things', %s)", [json.dumps([{"id": first + number, column: text} for number, text in enumerate(texts)])])
+                found = dict(session.execute("SELECT id - %s, " + column + "::text FROM staging.own__things WHERE " + column + " IS NOT NULL", [first]).fetchall())
+            self.assertEqual(found, expected)
+            self.assertGreater(len(expected), 100)
+            self.assertGreater(len(texts) - len(expected), 100)
+
     def test_quarantine_is_replayed(self):
         self.declare({"path": "/all"})
         self.held.records = [{"id": 1, "v": 1}]
