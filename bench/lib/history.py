@@ -36,6 +36,13 @@ def label(size):
     return "%d M" % (size // 1_000_000) if size >= 1_000_000 else "%d k" % (size // 1000)
 
 
+def clean():
+    """Removes what was rolled back, which else the next side would meet."""
+    run("SELECT pg_stat_force_next_flush()")
+    for table, in run("SELECT schemaname || '.' || relname FROM pg_stat_user_tables WHERE n_dead_tup > 0").fetchall():
+        run("VACUUM (INDEX_CLEANUP ON) " + table)
+
+
 def rolled_back(statements, check=None):
     """A side: its statements in a transaction that is undone."""
     def side():
@@ -48,14 +55,14 @@ def rolled_back(statements, check=None):
         if check:
             check()
         run("ROLLBACK")
+        clean()
         run("CHECKPOINT")
         return seconds
     return measured
 
 
 def in_turn(sides):
-    for table, in run("SELECT schemaname || '.' || relname FROM pg_stat_user_tables WHERE n_dead_tup > 0").fetchall():
-        run("VACUUM " + table)
+    clean()
     times = interleave(sides, ROUNDS, measure=lambda side: side())
     for name, values in times.items():
         say("   %s: %s" % (name, spread(values)))
