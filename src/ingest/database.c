@@ -167,10 +167,11 @@ fingerprint(const IngestRun *run)
 	const DatabaseCrawl *crawl = run->database;
 	char	   *list = database_select_list(run, false);
 
-	return psprintf("%s %s %016" INT64_MODIFIER "x", crawl->system,
-					crawl->tables,
-					hash_bytes_extended((unsigned char *) list, strlen(list),
-										0));
+	uint64		hash = hash_bytes_extended((unsigned char *) list, strlen(list),
+										   0);
+
+	return psprintf("%s %s %016llx", crawl->system, crawl->tables,
+					(unsigned long long) hash);
 }
 
 /* ---- which rows ---- */

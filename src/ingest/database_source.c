@@ -14,6 +14,7 @@
 #include "core/core.h"
 #include "core/hosts.h"
 #include "ingest/database.h"
+#include "miscadmin.h"
 #include "nodes/value.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -108,7 +109,14 @@ read_options(Jsonb *options)
 void
 ingest_check_database_source(Jsonb *options)
 {
-	(void) read_options(options);
+	NetDatabaseOptions read = read_options(options);
+
+	/* who may name any file learns which ones there are */
+	if (read.certificates != NULL && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only a superuser may give option \"sslrootcert\""),
+				 errhint("Or have the certificate added to the system's.")));
 }
 
 /* ---- what a stream says ---- */

@@ -151,6 +151,9 @@ is(city("SELECT counters ->> 'records', cursor_value::timestamptz = '2024-07-01'
 stream('totals', "options => '{\"query\": \"SELECT v, count(*) AS n FROM public.orders GROUP BY v\"}'", "primary_key => '{v}'", "write_disposition => 'replace'");
 ingest('totals') for 1 .. 2;
 is(city('SELECT sum(n), count(*) FROM staging.shop__totals'), shop('SELECT count(*), count(DISTINCT v) FROM orders'), 'a query replaces what was there');
+stream('twice', "options => '{\"query\": \"SELECT i / 2 AS id, i AS v FROM generate_series(0, 7) AS i\"}'", "primary_key => '{id}'");
+ingest('twice') for 1 .. 2;
+is(city("SELECT string_agg(v::text, ' ' ORDER BY id) FROM staging.shop__twice"), '1 3 5 7', 'of rows with the same key the last one wins');
 stream('log', "'orders'", "write_disposition => 'append'");
 ingest('log') for 1 .. 2;
 is(city('SELECT count(*) FROM staging.shop__log'), 2 * shop('SELECT count(*) FROM orders'), 'without a key each crawl appends');
@@ -232,6 +235,7 @@ for (['{}', 'needs "host"'], ['{"host": "a/b", "dbname": "x", "user": "y"}', 'on
 {
 	fails($node, 'city', "SELECT visage_create_source('x', 'postgres', '$_->[0]')", '22023', $_->[1], "options $_->[0]");
 }
+fails($node, 'city', "SET ROLE sf_engineer; SELECT visage_create_source('x', 'postgres', '{$good, \"sslrootcert\": \"/etc/passwd\"}')", '42501', 'only a superuser may give option', 'files are named by superusers');
 for (["'a', 'x.y.z', primary_key => '{id}'", '42602', 'invalid name of a table'], ["'a', cursor_field => 'xmin', write_disposition => 'append'", '22023', 'and no primary key'],
 	["'a', primary_key => '{id}', cursor_field => 'xmin', options => '{\"query\": \"SELECT 1\"}'", '22023', 'whose rows have no xmin'], ["'a', primary_key => '{id}', options => '{\"query\": \"DROP TABLE x\"}'", '22023', 'is not one SELECT'],
 	["'a', primary_key => '{id}', cursor_field => 'xmin', initial_value => '1'", '22023', 'neither an initial value'], ["'a', primary_key => '{id}', options => '{\"watermark\": \"x\"}'", '22023', 'invalid value for option "watermark"'])

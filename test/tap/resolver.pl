@@ -61,6 +61,21 @@ for my $how (qw(cancel terminate))
 	like(${ $run->{errors} }, qr/canceling statement due to user request/, 'and the session says so');
 }
 
+# the same on the way to a database
+$node->safe_psql('city', "SET ROLE visage_engineer; SELECT visage_create_source('db', 'postgres', '{\"host\": \"www.blackhole.example\", \"dbname\": \"a\", \"user\": \"b\"}');
+	SELECT visage_create_stream('db', 'orders', primary_key => '{id}')");
+{
+	my $run = background($node, 'city', 'sf_engineer', "CALL visage_ingest('db.orders')");
+	wait_for($node, 'city', $waiting, 'the run waits for a name');
+	my $start = time;
+	$node->safe_psql('city', 'SELECT pg_cancel_backend(pid) FROM visage.progress');
+	$run->{run}->finish;
+	cmp_ok(time - $start, '<', 1, 'of a database: cancel takes effect within a second');
+	like(${ $run->{errors} }, qr/canceling statement due to user request/, 'and the session says so');
+	my (undef, undef, $late) = $node->psql('city', "SET visage.connect_timeout = '300ms'; SET visage.max_retries = 0; CALL visage_ingest('db.orders')");
+	like($late, qr/the look-up of the host's name took longer than visage.connect_timeout/, 'a look-up that takes too long is an ERROR');
+}
+
 # the time allowed for a connection counts it, too
 my $start = time;
 my (undef, undef, $errors) = $node->psql('city', "SET visage.connect_timeout = '300ms'; SET visage.max_retries = 0; $ingest");
