@@ -439,6 +439,7 @@ commit_page(IngestRun *run, NetDatabasePage *page, NetDatabasePage *next,
 	lock_stream(run);
 	database_apply_page(run, page, next, wanted);
 	ingest_save_run(run);
+	ingest_relax_commit();
 	ingest_end_work(run);
 }
 

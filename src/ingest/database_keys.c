@@ -168,6 +168,7 @@ database_copy_keys(IngestRun *run)
 		database_begin_work(run);
 		store_page(run, &keys, page);
 		ingest_save_run(run);
+		ingest_relax_commit();
 		ingest_end_work(run);
 	} while (more);
 }
