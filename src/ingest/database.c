@@ -357,8 +357,7 @@ save_crawl(IngestRun *run)
 
 /*
  * What an interrupted crawl left is taken away where it cannot be gone on
- * from: a first snapshot begins anew, since no other one fits its rows, and
- * so do rows without a key.
+ * from: a first snapshot begins anew, since no other one fits its rows.
  */
 static void
 take_up_crawl(IngestRun *run)
@@ -366,19 +365,14 @@ take_up_crawl(IngestRun *run)
 	DatabaseCrawl *crawl = run->database;
 	const IngestStream *stream = run->stream;
 	char	   *staging = core_qualified(CORE_LAYER_STAGING, stream->table);
-	CoreArgs	args = {0};
 
 	if (run->back_fill || stream->spooled)
 	{
 		crawl->fresh = false;
 		return;
 	}
-	core_arg_int8(&args, crawl->first_run);
 	if (crawl->first_run != 0 && crawl->fresh)
 		core_execute(psprintf("TRUNCATE %s", staging), NULL, SPI_OK_UTILITY);
-	else if (crawl->first_run != 0 && stream->key_count == 0)
-		core_execute(psprintf("DELETE FROM %s WHERE _run_id >= $1", staging),
-					 &args, SPI_OK_DELETE);
 	else
 		crawl->fresh = core_execute(psprintf("SELECT FROM %s LIMIT 1",
 											 staging), NULL,
@@ -511,6 +505,8 @@ ingest_finish_database(IngestRun *run)
 	CoreArgs	args = {0};
 
 	lock_stream(run);
+	(void) set_config_option("client_encoding", "UTF8", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (run->stream->spooled)
 		database_apply_spool(run);
 	database_delete_missing(run);

@@ -64,6 +64,9 @@ create_table(IngestRun *run)
 	crawl->keys = MemoryContextStrdup(crawl->context,
 									  psprintf("visage_keys_" INT64_FORMAT,
 											   run->run_id));
+	/* a crawl that failed in this session may have left it */
+	core_execute(psprintf("DROP TABLE IF EXISTS pg_temp.%s", crawl->keys),
+				 NULL, SPI_OK_UTILITY);
 	core_execute(psprintf("CREATE TEMPORARY TABLE %s AS SELECT %s FROM %s"
 						  " LIMIT 0", crawl->keys, key_list(run),
 						  core_qualified(CORE_LAYER_STAGING,

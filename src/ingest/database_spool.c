@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * database_spool.c
- *		Rows of a database that take the place of what was there, in one
- *		transaction, when the last of them has come.
+ *		Rows of a database that go in in one transaction, when the last of
+ *		them has come: those that replace what is there, and those without a
+ *		key, which could not be told from what an interrupted crawl left.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,7 +37,10 @@ take(IngestRun *run, int64 *offset, size_t length)
 	return data;
 }
 
-/* Replaces staging's rows by those of the spool, inside the caller's work. */
+/*
+ * Puts the spool's rows into staging, inside the caller's work; with 'replace'
+ * in the place of those that are there.
+ */
 void
 database_apply_spool(IngestRun *run)
 {
@@ -47,10 +51,12 @@ database_apply_spool(IngestRun *run)
 	int64		records = run->records;
 	int64		offset = 0;
 
-	run->deleted += core_execute(psprintf("DELETE FROM %s",
-										  core_qualified(CORE_LAYER_STAGING,
-														 run->stream->table)),
-								 NULL, SPI_OK_DELETE);
+	if (strcmp(run->stream->disposition, "replace") == 0)
+		run->deleted +=
+			core_execute(psprintf("DELETE FROM %s",
+								  core_qualified(CORE_LAYER_STAGING,
+												 run->stream->table)),
+						 NULL, SPI_OK_DELETE);
 	CommandCounterIncrement();
 	run->database->fresh = true;
 	while (offset < run->spool_size)

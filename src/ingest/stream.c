@@ -199,7 +199,7 @@ read_database(IngestStream *stream, Jsonb *declared, Jsonb *source_options)
 	stream->types = types ? types : empty_object();
 	if (stream->lag == NULL)
 		stream->lag = pstrdup("00:00:00");
-	stream->spooled = is_spooled(stream);
+	stream->spooled = is_spooled(stream) || stream->key_count == 0;
 	ingest_read_database(stream, source_options);
 }
 
