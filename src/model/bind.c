@@ -133,7 +133,8 @@ take_idle(ModelEntry *entry, int count, const Oid *types)
 		ModelBinding *binding = *place;
 
 		if (binding->type_count == count &&
-			memcmp(binding->types, types, sizeof(Oid) * count) == 0)
+			(count == 0 ||
+			 memcmp(binding->types, types, sizeof(Oid) * count) == 0))
 		{
 			*place = binding->next;
 			return binding;

@@ -237,9 +237,9 @@ class IngestTest(unittest.TestCase):
     def test_a_back_fill_leaves_the_cursor_alone(self):
         self.double.control(load="2023-03-10")
         self.ingest()
-        moments, before = self.moments(), self.cursor()
+        moments, before = sorted(set(self.moments())), self.cursor()
         low, high = moments[len(moments) // 4], moments[len(moments) // 2]
-        self.assertLess(low, high)
+        self.assertLess(low, high, "a register has more moments than one")
         self.database.execute("TRUNCATE staging.sf__businesses")
         with self.database.connect("engineer") as engineer:
             engineer.execute("CALL visage_ingest('sf.businesses', from_value => %s, to_value => %s)", [low, high])

@@ -94,6 +94,7 @@ class Ranks(unittest.TestCase):
     def setUp(self):
         self.database = house.Database("ranks")
         self.addCleanup(self.database.__exit__)
+        self.database.execute("CREATE SCHEMA scores AUTHORIZATION test_engineer")
         self.connection = self.database.connect("engineer")
         self.addCleanup(self.connection.close)
 
@@ -108,12 +109,12 @@ class Ranks(unittest.TestCase):
         wanted = [ensemble.score(row) for row in ensemble.rows]
         one_by_one = self.connection.execute("SELECT visage_score('m', %s) FROM cases ORDER BY n" % names).fetchall()
         self.assertEqual([row[0] for row in one_by_one], wanted, shape)
-        self.connection.execute("CALL visage_score_table('m', 'TABLE cases', 'scored', '{n}')")
-        self.assertEqual([row[0] for row in self.connection.execute("SELECT score FROM scored ORDER BY n").fetchall()], wanted, shape)
+        self.connection.execute("CALL visage_score_table('m', 'TABLE cases', 'scores.scored', '{n}')")
+        self.assertEqual([row[0] for row in self.connection.execute("SELECT score FROM scores.scored ORDER BY n").fetchall()], wanted, shape)
         self.connection.execute("SET visage.batch_scoring = on")
         behind = self.connection.execute("SELECT n, max(visage_score('m', %s)) FROM cases GROUP BY n ORDER BY n" % names).fetchall()
         self.assertEqual([row[1] for row in behind], wanted, shape)
-        self.connection.execute("DROP TABLE cases, scored")
+        self.connection.execute("DROP TABLE cases, scores.scored")
 
     def test_one_row_and_blocks(self):
         self.try_ensemble(60, 31, 6, 200)
