@@ -13,7 +13,7 @@ CORE_C = $(filter-out src/core/settings.c src/core/adopt.c src/core/pause.c src/
 MODELS_ONLY_C = src/model/module.c $(wildcard src/model/import*.c \
 	src/model/export*.c)
 MODELS_SHARED_C = $(addprefix src/model/,program.c trees.c compile.c \
-	compile_ranks.c image.c version.c)
+	compile_ranks.c image.c version.c privilege.c)
 VISAGE_C = src/visage.c src/core/settings.c src/core/adopt.c src/core/pause.c src/core/shared.c \
 	$(CORE_C) $(wildcard src/history/*.c src/feature/*.c src/run/*.c) \
 	$(filter-out $(MODELS_ONLY_C),$(wildcard src/model/*.c))

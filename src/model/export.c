@@ -3,11 +3,15 @@
  * export.c
  *		visage_export_model: a version as the bytes of a file.
  *
+ * Who may score with a model may not yet read it: EXECUTE on this function
+ * is for engineers, who need the privilege on the model besides.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "model/export.h"
 #include "model/model.h"
 #include "utils/builtins.h"
@@ -16,7 +20,7 @@ PG_FUNCTION_INFO_V1(visage_export_model);
 
 /* The image that a reference means, in the caller's context. */
 static bytea *
-find_image(const char *reference, MemoryContext context)
+find_image(const char *reference, Oid user, MemoryContext context)
 {
 	char	   *model = pstrdup(reference);
 	char	   *at = strchr(model, '@');
@@ -28,6 +32,7 @@ find_image(const char *reference, MemoryContext context)
 	if (at != NULL)
 		*at = '\0';
 	model_require(model);
+	model_require_grant(model, user);
 	core_arg_text(&args, model);
 	core_arg_text(&args, part);
 	if (core_execute("SELECT i.image FROM visage.model_images AS i"
@@ -57,26 +62,39 @@ aligned_image(const bytea *image)
 	return memcpy(copy, VARDATA_ANY(image), size);
 }
 
+/* Formats besides Visage's own, which is the image itself. */
+static const struct
+{
+	const char *name;
+	bytea	   *(*write) (const ModelImage *image);
+}			formats[] = {
+	{"visage", NULL}, {"onnx", export_onnx}, {"pmml", export_pmml}
+};
+
 Datum
 visage_export_model(PG_FUNCTION_ARGS)
 {
 	char	   *reference = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	char	   *format = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	MemoryContext context = CurrentMemoryContext;
+	Oid			user = GetUserId();
 	CoreIdentity caller;
 	bytea	   *image;
+	int			chosen = 0;
 
-	bool		onnx = strcmp(format, "onnx") == 0;
-
-	if (!onnx && strcmp(format, "visage") != 0)
+	while (chosen < lengthof(formats) &&
+		   strcmp(formats[chosen].name, format) != 0)
+		chosen++;
+	if (chosen == lengthof(formats))
 		core_not_supported(psprintf("exporting a model in format \"%s\"",
-									format), "Formats are: visage, onnx.");
+									format),
+						   "Formats are: visage, onnx, pmml.");
 	core_spi_begin();
 	core_become_owner(&caller);
-	image = find_image(reference, context);
+	image = find_image(reference, user, context);
 	core_become_caller(&caller);
 	core_spi_end();
-	if (onnx)
-		image = export_onnx(aligned_image(image));
+	if (formats[chosen].write != NULL)
+		image = formats[chosen].write(aligned_image(image));
 	PG_RETURN_BYTEA_P(image);
 }

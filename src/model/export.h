@@ -13,6 +13,7 @@
 #include "model/image.h"
 
 extern bytea *export_onnx(const ModelImage *image);
+extern bytea *export_pmml(const ModelImage *image);
 
 /* protobuf's wire format: export_protobuf.c */
 extern void protobuf_int(StringInfo message, int field, int64 value);

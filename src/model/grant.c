@@ -13,8 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "model/model.h"
 #include "utils/acl.h"
@@ -22,39 +20,11 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#define SCHEMA "visage_models"
-
-/* The view that holds the model's privileges, or InvalidOid. */
-static Oid
-model_view_oid(const char *model)
-{
-	Oid			schema = get_namespace_oid(SCHEMA, true);
-
-	return OidIsValid(schema) ? get_relname_relid(model, schema) : InvalidOid;
-}
-
-/* May this user use the model?  The owner of the extension always may. */
-bool
-model_is_granted(const char *model, Oid user)
-{
-	Oid			view;
-	bool		missing = false;
-
-	if (superuser_arg(user))
-		return true;
-	view = model_view_oid(model);
-	if (OidIsValid(view) &&
-		pg_class_aclcheck_ext(view, user, ACL_SELECT,
-							  &missing) == ACLCHECK_OK)
-		return true;
-	return has_privs_of_role(user, core_extension_owner());
-}
-
 /* Runs a statement about the model's view; the caller is the owner, in SPI. */
 static void
 execute_for(const char *before, const char *model, const char *after)
 {
-	core_execute(psprintf("%s " SCHEMA ".%s %s", before,
+	core_execute(psprintf("%s " MODEL_SCHEMA ".%s %s", before,
 						  quote_identifier(model), after),
 				 NULL, SPI_OK_UTILITY);
 }

@@ -324,7 +324,9 @@ static const Function arithmetic[] = {
 	{"sum", -1, MODEL_ADD}, {"product", -1, MODEL_MULTIPLY},
 	{"exp", 1, MODEL_EXP}, {"ln", 1, MODEL_LOG}, {"sqrt", 1, MODEL_SQRT},
 	{"abs", 1, MODEL_ABS}, {"floor", 1, MODEL_FLOOR}, {"ceil", 1, MODEL_CEIL},
-	{"tanh", 1, MODEL_TANH}
+	{"tanh", 1, MODEL_TANH}, {"ln1p", 1, MODEL_LOG1P},
+	{"rint", 1, MODEL_ROUND}, {"stdNormalCDF", 1, MODEL_NORMAL_CDF},
+	{"stdNormalIDF", 1, MODEL_NORMAL_QUANTILE}
 };
 
 /* Comparisons, whose result is true, false or missing. */

@@ -269,6 +269,12 @@ typedef struct ModelCard
 
 extern void model_none_such(const char *model) pg_attribute_noreturn();
 extern void model_require(const char *model);
+
+/* privilege.c */
+#define MODEL_SCHEMA "visage_models"
+extern Oid	model_view_oid(const char *model);
+extern bool model_is_granted(const char *model, Oid user);
+extern void model_require_grant(const char *model, Oid user);
 extern void model_lock(const char *model);
 extern int32 model_store_version(const ModelCard *card,
 								 const ModelImage *image);

@@ -516,12 +516,7 @@ model_find(const char *reference, size_t length)
 		no_such_reference(reference, length);
 		return NULL;
 	}
-	if (!model_is_granted(entry->model, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for model \"%s\"",
-						entry->model),
-				 errhint("See visage_grant_model.")));
+	model_require_grant(entry->model, GetUserId());
 	return use_entry(entry);
 }
 

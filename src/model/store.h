@@ -176,8 +176,4 @@ extern bool model_file_exists(const ImageKey *key);
 extern bool model_file_touch(const ImageKey *key);
 extern void model_file_remove(const ImageKey *key);
 
-/* ---- grant.c ---- */
-
-extern bool model_is_granted(const char *model, Oid user);
-
 #endif							/* VISAGE_STORE_H */

@@ -160,6 +160,28 @@ class RightsTest(unittest.TestCase):
         self.assertIsNone(drop.join())
         self.assertIsNone(self.database.value("SELECT to_regclass('history.records')"))
 
+    # ---- models ----
+
+    def test_an_export_needs_the_privilege_on_the_model(self):
+        self.database.execute(
+            "CREATE TABLE mine.people AS SELECT i AS x, i * 31 % 97 > 40 AS label FROM generate_series(1, 200) AS i",
+            "SELECT visage_train('private', 'SELECT x, label FROM mine.people', algorithm => 'logistic', deploy => 'always')")
+        export = "SELECT length(visage_export_model('private', %s)) > 100"
+        for form in ("visage", "onnx", "pmml"):
+            with self.subTest(form):
+                self.assertTrue(self.database.value(export, form, role="engineer"))
+        self.database.execute("SELECT visage_revoke_model('private', 'visage_engineer')")
+        for form in ("visage", "onnx", "pmml"):
+            with self.subTest(form), self.assertRaises(errors.InsufficientPrivilege) as raised:
+                self.database.value(export, form, role="engineer")
+            self.assertIn('model "private"', raised.exception.diag.message_primary)
+        # who may score may not yet read the model
+        self.database.execute("SELECT visage_grant_model('private', 'test_scorer')")
+        self.assertIsNotNone(self.database.value("SELECT visage_score('private', 1)", role="scorer"))
+        with self.assertRaises(errors.InsufficientPrivilege) as raised:
+            self.database.value(export, "visage", role="scorer")
+        self.assertIn("function visage_export_model", raised.exception.diag.message_primary)
+
     # ---- what readers may read ----
 
     def test_readers_read_what_visage_made_and_nothing_else(self):

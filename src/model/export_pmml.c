@@ -1,0 +1,596 @@
+/*-------------------------------------------------------------------------
+ *
+ * export_pmml.c
+ *		A model as a PMML 4.4 document.
+ *
+ * The last model of the document is a regression that applies the link
+ * function, or, for the value of trees alone, these trees; models before it
+ * are segments of a chain.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "miscadmin.h"
+#include "model/export_pmml.h"
+#include "utils/memutils.h"
+
+/* What the document answers: a table a class, or one for a value. */
+typedef struct Answer
+{
+	const char *method;			/* PMML's normalizationMethod */
+	uint32	   *slots;			/* before it; NONE: the number 0 */
+	int			count;
+	bool		trees;			/* the answer is that of the last model */
+} Answer;
+
+/* ---- what is needed ---- */
+
+static void
+need(PmmlDocument *document, uint32 slot)
+{
+	document->needed[pmml_source(document, slot).slot] = true;
+}
+
+static void
+need_operand(PmmlDocument *document, const ModelStep *step, uint32 first,
+			 uint32 broadcast, uint32 i)
+{
+	if (first != MODEL_NONE)
+		need(document, first + ((step->flags & broadcast) ? 0 : i));
+}
+
+/* Marks what the terms of a sum read. */
+static void
+need_terms(PmmlDocument *document, const ModelStep *step)
+{
+	const ModelTerm *terms = MODEL_AT(document->image, ModelTerm, step->data);
+
+	if (step->op == MODEL_LINEAR)
+		for (uint32 i = 0; i < step->data_count; i++)
+			need(document, terms[i].slot);
+	else
+		for (uint32 i = 0; i < step->width; i++)
+			need(document, step->a + i);
+}
+
+/* Marks what the needed results of a step are computed from. */
+static void
+need_operands(PmmlDocument *document, const ModelStep *step)
+{
+	bool		any = false;
+
+	for (uint32 i = 0; i < step->count; i++)
+	{
+		if (!document->needed[step->out + i])
+			continue;
+		any = true;
+		if (step->op == MODEL_ZERO_TO_MISSING)
+			need(document, MODEL_AT(document->image, uint32, step->data)[i]);
+		else if (step->op > MODEL_FILL && step->op < MODEL_ONE_HOT)
+		{
+			need_operand(document, step, step->a, MODEL_BROADCAST_A, i);
+			if (step->op >= MODEL_ADD)
+				need_operand(document, step, step->b, MODEL_BROADCAST_B, i);
+			if (step->op == MODEL_WHERE)
+				need_operand(document, step, step->c, MODEL_BROADCAST_C, i);
+		}
+	}
+	if (!any || step->op < MODEL_ONE_HOT)
+		return;
+	if (step->op == MODEL_TREES)
+		pmml_need_trees(document, step);
+	else if (step->op == MODEL_LINEAR || step->op == MODEL_MATMUL)
+		need_terms(document, step);
+	else if (step->op == MODEL_ONE_HOT)
+		need(document, step->a);
+	else
+		for (uint32 i = 0; i < (step->width > 0 ? step->width : step->count); i++)
+			need(document, step->a + i);
+}
+
+/* ---- the answer ---- */
+
+static const ModelStep *
+step_of(const PmmlDocument *document, uint32 slot)
+{
+	uint32		writer = document->writers[slot];
+
+	return writer == MODEL_NONE ? NULL : &document->steps[writer];
+}
+
+/* PMML's name of the link that a slot comes from, and what is before it. */
+static const char *
+link_of(const PmmlDocument *document, uint32 slot, uint32 *before)
+{
+	static const struct
+	{
+		ModelOp		op;
+		const char *name;
+	}			links[] = {
+		{MODEL_SIGMOID, "logit"}, {MODEL_SIGMOID_XGBOOST, "logit"},
+		{MODEL_EXP, "exp"}, {MODEL_NORMAL_CDF, "probit"},
+		{MODEL_CLOGLOG, "cloglog"}, {MODEL_LOGLOG, "loglog"},
+		{MODEL_CAUCHIT, "cauchit"}
+	};
+	const ModelStep *step = step_of(document, slot);
+
+	*before = slot;
+	for (int i = 0; step != NULL && i < lengthof(links); i++)
+		if (step->op == links[i].op)
+		{
+			*before = step->a + ((step->flags & MODEL_BROADCAST_A) ? 0 :
+								 slot - step->out);
+			*before = pmml_source(document, *before).slot;
+			return links[i].name;
+		}
+	return "none";
+}
+
+/* Are the scores a softmax of as many slots? */
+static bool
+is_softmax(const PmmlDocument *document, const uint32 *slots, int count)
+{
+	const ModelStep *step = step_of(document, slots[0]);
+
+	if (step == NULL || step->op != MODEL_SOFTMAX || step->count != count)
+		return false;
+	for (int i = 0; i < count; i++)
+		if (slots[i] != step->out + i)
+			return false;
+	return true;
+}
+
+/*
+ * What a division by the sum leaves as it is, but for the last digit: a
+ * softmax, and two probabilities of which one is what the other leaves.
+ */
+static void
+skip_normalisation(const PmmlDocument *document, Answer *answer)
+{
+	const ModelStep *step = step_of(document, answer->slots[0]);
+	const ModelStep *before;
+	uint32	   *slots = palloc(sizeof(uint32) * answer->count);
+
+	if (step == NULL || step->op != MODEL_NORMALIZE_L1 ||
+		step->count != answer->count)
+		return;
+	for (int i = 0; i < answer->count; i++)
+	{
+		if (answer->slots[i] != step->out + i)
+			return;
+		slots[i] = pmml_source(document, step->a + i).slot;
+	}
+	before = step_of(document, slots[0]);
+	if (is_softmax(document, slots, answer->count) ||
+		(answer->count == 2 && before != NULL &&
+		 (before->op == MODEL_SUBTRACT || before->op == MODEL_SIGMOID)))
+		answer->slots = slots;
+}
+
+static Answer
+find_answer(const PmmlDocument *document)
+{
+	const ModelImage *image = document->image;
+	const ModelStep *step;
+	Answer		answer = {.method = "none",.count = image->output_count};
+
+	answer.slots = palloc(sizeof(uint32) * answer.count);
+	for (int i = 0; i < answer.count; i++)
+		answer.slots[i] = pmml_source(document, image->scores + i).slot;
+	step = step_of(document, answer.slots[0]);
+	if (image->task != MODEL_CLASSIFICATION)
+	{
+		answer.trees = step != NULL && step->op == MODEL_TREES &&
+			answer.count == 1;
+		if (answer.count == 1)
+			answer.method = link_of(document, answer.slots[0], &answer.slots[0]);
+		return answer;
+	}
+	skip_normalisation(document, &answer);
+	step = step_of(document, answer.slots[0]);
+	if (is_softmax(document, answer.slots, answer.count))
+	{
+		answer.method = "softmax";
+		for (int i = 0; i < answer.count; i++)
+			answer.slots[i] = pmml_source(document, step->a + i).slot;
+	}
+	else if (answer.count == 2)
+	{
+		if (step != NULL && step->op == MODEL_NEGATE)
+			pmml_refuse_export("scores of two classes that are no probabilities");
+		answer.method = link_of(document, answer.slots[1], &answer.slots[1]);
+		answer.slots[0] = MODEL_NONE;
+	}
+	return answer;
+}
+
+/* Marks what the answer is made of; a linear part of it is no field. */
+static void
+need_answer(PmmlDocument *document, const Answer *answer)
+{
+	const ModelImage *image = document->image;
+
+	for (int i = 0; i < answer->count; i++)
+	{
+		const ModelStep *step;
+
+		if (answer->slots[i] == MODEL_NONE)
+			continue;
+		step = step_of(document, answer->slots[i]);
+		if (step != NULL && (step->op == MODEL_LINEAR ||
+							 step->op == MODEL_MATMUL) &&
+			(i == 0 || image->task == MODEL_CLASSIFICATION))
+			need_terms(document, step);
+		else if (step == NULL || step->op != MODEL_FILL || i > 0)
+			need(document, answer->slots[i]);
+	}
+	if (image->task == MODEL_CLASSIFICATION && image->choice != MODEL_NONE)
+		need(document, image->choice);
+	for (int i = (int) image->step_count - 1; i >= 0; i--)
+		need_operands(document, &document->steps[i]);
+}
+
+/* ---- outputs ---- */
+
+static char *
+label(const PmmlDocument *document, uint32 output)
+{
+	return pmml_text(model_output_name(document->image, output));
+}
+
+static char *
+label_constant(const PmmlDocument *document, uint32 output)
+{
+	return psprintf("<Constant dataType=\"string\">%s</Constant>",
+					label(document, output));
+}
+
+/* The class that the model chooses, where that is not the likeliest one. */
+static void
+write_choice(PmmlDocument *document, StringInfo outputs)
+{
+	const ModelImage *image = document->image;
+	char	   *chosen = label_constant(document, 0);
+
+	if (image->choice != MODEL_NONE)
+		for (uint32 i = 1; i < image->output_count; i++)
+			chosen = pmml_apply("if",
+								pmml_apply_or("equal", "false",
+											  pmml_ref(document, image->choice),
+											  pmml_constant_of(i)),
+								label_constant(document, i), chosen);
+	else if (image->output_count == 2 && image->threshold != 0.5)
+		chosen = pmml_apply("if",
+							pmml_apply("greaterThan",
+									   psprintf("<FieldRef field=\"probability(%s)\"/>",
+												label(document, 1)),
+									   pmml_constant_of(image->threshold), NULL),
+							label_constant(document, 1), chosen);
+	else
+		return;
+	appendStringInfo(outputs, "<OutputField name=\"%slabel\" optype=\"categorical\""
+					 " dataType=\"string\" feature=\"transformedValue\">%s"
+					 "</OutputField>\n", document->prefix, chosen);
+}
+
+static void
+write_outputs(PmmlDocument *document, const Answer *answer,
+			  StringInfo outputs)
+{
+	const ModelImage *image = document->image;
+
+	if (image->task == MODEL_CLASSIFICATION)
+	{
+		for (uint32 i = 0; i < image->output_count; i++)
+			appendStringInfo(outputs, "<OutputField name=\"probability(%s)\""
+							 " optype=\"continuous\" dataType=\"double\""
+							 " feature=\"probability\" value=\"%s\"/>\n",
+							 label(document, i), label(document, i));
+		write_choice(document, outputs);
+		return;
+	}
+	for (int i = 1; i < answer->count; i++)
+		appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
+						 " optype=\"continuous\" dataType=\"double\""
+						 " feature=\"transformedValue\">%s</OutputField>\n",
+						 label(document, i), pmml_ref(document, answer->slots[i]));
+}
+
+/* The regression that the document ends with. */
+static void
+write_answer(PmmlDocument *document, const Answer *answer)
+{
+	const ModelImage *image = document->image;
+	bool		classes = image->task == MODEL_CLASSIFICATION;
+	bool		single = false;
+	StringInfoData tables;
+	StringInfoData outputs;
+	PmmlSegment *segment;
+	char	   *schema;
+
+	pmml_begin_schema(document);
+	initStringInfo(&tables);
+	initStringInfo(&outputs);
+	/* of two classes the first is what the second leaves, so that comes first */
+	for (int i = 0; i < (classes ? answer->count : 1); i++)
+	{
+		int			class = answer->count == 2 && classes ? 1 - i : i;
+		uint32		slot = answer->slots[class];
+
+		if (slot == MODEL_NONE)
+			appendStringInfo(&tables, "<RegressionTable intercept=\"0\""
+							 " targetCategory=\"%s\"/>\n", label(document, class));
+		else
+			pmml_table(document, &tables, slot,
+					   classes ? label(document, class) : NULL);
+		single |= slot != MODEL_NONE && pmml_table_is_single(document, slot);
+	}
+	write_outputs(document, answer, &outputs);
+	schema = pmml_schema(document);
+	segment = pmml_add_segment(document, "RegressionModel");
+	segment->attributes = psprintf(" functionName=\"%s\" normalizationMethod=\"%s\"%s",
+								   classes ? "classification" : "regression",
+								   answer->method,
+								   single ? " x-mathContext=\"float\"" : "");
+	pmml_set_schema(document, segment, schema);
+	segment->outputs = outputs;
+	segment->body = tables;
+}
+
+/* ---- inputs ---- */
+
+static void
+write_input(const PmmlDocument *document, StringInfo out, uint32 number)
+{
+	const ModelInput *input = &model_inputs(document->image)[number];
+	const ModelCategory *categories = MODEL_AT(document->image, ModelCategory,
+											   input->categories);
+	bool		single = input->cast == MODEL_FLOAT32;
+	char	   *most = pmml_double(single ? FLT_MAX : DBL_MAX);
+
+	if (input->kind == MODEL_CATEGORY)
+	{
+		appendStringInfo(out, "<DataField name=\"%s\" optype=\"categorical\""
+						 " dataType=\"string\">", document->names[number]);
+		for (uint32 i = 0; (input->flags & MODEL_REFUSE_UNSEEN) &&
+			 i < input->category_count; i++)
+			appendStringInfo(out, "<Value value=\"%s\"/>",
+							 pmml_text(model_string(document->image, categories[i].text)));
+	}
+	else
+	{
+		appendStringInfo(out, "<DataField name=\"%s\" optype=\"continuous\""
+						 " dataType=\"%s\">", document->names[number],
+						 single ? "float" : "double");
+		if (input->flags & MODEL_INFINITE_IS_MISSING)
+			appendStringInfo(out, "<Interval closure=\"closedClosed\""
+							 " leftMargin=\"-%s\" rightMargin=\"%s\"/>", most, most);
+		if (!isnan(input->marker))
+			appendStringInfo(out, "<Value value=\"%s\" property=\"missing\"/>",
+							 pmml_double(input->marker));
+	}
+	appendStringInfoString(out, "</DataField>\n");
+}
+
+static char *
+write_dictionary(const PmmlDocument *document)
+{
+	const ModelImage *image = document->image;
+	bool		classes = image->task == MODEL_CLASSIFICATION;
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfo(&out, "<DataDictionary numberOfFields=\"%u\">\n"
+					 "<DataField name=\"%s\" optype=\"%s\" dataType=\"%s\">",
+					 image->input_count + 1, document->target,
+					 classes ? "categorical" : "continuous",
+					 classes ? "string" : "double");
+	for (uint32 i = 0; classes && i < image->output_count; i++)
+		appendStringInfo(&out, "<Value value=\"%s\"/>", label(document, i));
+	appendStringInfoString(&out, "</DataField>\n");
+	for (uint32 i = 0; i < image->input_count; i++)
+		write_input(document, &out, i);
+	appendStringInfoString(&out, "</DataDictionary>\n");
+	return out.data;
+}
+
+/* The schema of the whole: inputs in their order, and how each is treated. */
+static char *
+write_schema(const PmmlDocument *document)
+{
+	const ModelImage *image = document->image;
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfo(&out, "<MiningSchema>\n"
+					 "<MiningField name=\"%s\" usageType=\"target\"/>\n",
+					 document->target);
+	for (uint32 i = 0; i < image->input_count; i++)
+	{
+		const ModelInput *input = &model_inputs(image)[i];
+		bool		text = input->kind == MODEL_CATEGORY;
+
+		appendStringInfo(&out, "<MiningField name=\"%s\"", document->names[i]);
+		if (input->flags & MODEL_REFUSE_MISSING)
+			appendStringInfoString(&out, " missingValueTreatment=\"returnInvalid\"");
+		else if (!text && !isnan(input->missing))
+			appendStringInfo(&out, " missingValueReplacement=\"%s\"",
+							 pmml_double(input->missing));
+		if (text && !(input->flags & MODEL_REFUSE_UNSEEN))
+			appendStringInfoString(&out, " invalidValueTreatment=\"asIs\"");
+		else if (input->flags & MODEL_INFINITE_IS_MISSING)
+			appendStringInfoString(&out, " invalidValueTreatment=\"asMissing\"");
+		appendStringInfoString(&out, "/>\n");
+	}
+	appendStringInfoString(&out, "</MiningSchema>\n");
+	return out.data;
+}
+
+/* ---- the document ---- */
+
+/* Is that the beginning of an input's name? */
+static bool
+is_taken(const ModelImage *image, const char *name)
+{
+	for (uint32 i = 0; i < image->input_count; i++)
+		if (strncmp(model_string(image, model_inputs(image)[i].name), name,
+					strlen(name)) == 0)
+			return true;
+	return false;
+}
+
+/* Names that no input has, and those of the inputs themselves. */
+static void
+choose_names(PmmlDocument *document)
+{
+	const ModelImage *image = document->image;
+	char	   *prefix = "_";
+
+	while (is_taken(image, prefix))
+		prefix = psprintf("%s_", prefix);
+	document->prefix = prefix;
+	document->target = psprintf("%starget", prefix);
+	if (image->task != MODEL_CLASSIFICATION && image->output_count == 1 &&
+		!is_taken(image, model_output_name(image, 0)))
+		document->target = label(document, 0);
+	for (uint32 i = 0; i < image->input_count; i++)
+	{
+		const ModelInput *input = &model_inputs(image)[i];
+
+		document->names[i] = document->fields[i] =
+			pmml_text(model_string(image, input->name));
+		document->single[i] = input->kind == MODEL_NUMERIC &&
+			input->cast == MODEL_FLOAT32;
+	}
+}
+
+static void *
+for_each_slot(const ModelImage *image, Size width)
+{
+	return palloc_extended(width * Max(image->slot_count, 1),
+						   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+static PmmlDocument
+begin_document(const ModelImage *image)
+{
+	PmmlDocument document = {.image = image,
+	.steps = MODEL_AT(image, ModelStep, image->steps)};
+
+	document.writers = for_each_slot(image, sizeof(uint32));
+	document.needed = for_each_slot(image, sizeof(bool));
+	document.fields = for_each_slot(image, sizeof(char *));
+	document.names = for_each_slot(image, sizeof(char *));
+	document.whole = for_each_slot(image, sizeof(char *));
+	document.late = for_each_slot(image, sizeof(bool));
+	document.single = for_each_slot(image, sizeof(bool));
+	document.used = for_each_slot(image, sizeof(bool));
+	for (uint32 i = 0; i < image->slot_count; i++)
+		document.writers[i] = MODEL_NONE;
+	for (uint32 i = 0; i < image->step_count; i++)
+		for (uint32 j = 0; j < document.steps[i].count; j++)
+			document.writers[document.steps[i].out + j] = i;
+	initStringInfo(&document.common);
+	initStringInfo(&document.local);
+	initStringInfo(&document.answers);
+	choose_names(&document);
+	return document;
+}
+
+/* A number that is cut to an integer is a field of its own. */
+static void
+cut_integers(PmmlDocument *document)
+{
+	for (uint32 i = 0; i < document->image->input_count; i++)
+	{
+		const ModelInput *input = &model_inputs(document->image)[i];
+
+		if (input->kind == MODEL_NUMERIC && input->cast == MODEL_INTEGER &&
+			document->needed[i])
+			document->fields[i] = (char *) pmml_whole_field(document, i, true);
+	}
+}
+
+/* A model with its schema, outputs and content. */
+static void
+write_model(StringInfo out, const PmmlSegment *segment, const char *schema)
+{
+	appendStringInfo(out, "<%s%s>\n%s", segment->element, segment->attributes,
+					 schema);
+	if (segment->outputs.len > 0)
+		appendStringInfo(out, "<Output>\n%s</Output>\n", segment->outputs.data);
+	if (segment->local != NULL)
+		appendStringInfo(out, "<LocalTransformations>\n%s"
+						 "</LocalTransformations>\n", segment->local);
+	appendBinaryStringInfo(out, segment->body.data, segment->body.len);
+	appendStringInfo(out, "</%s>\n", segment->element);
+}
+
+/* The models: one, or a chain. */
+static void
+write_models(const PmmlDocument *document, StringInfo out)
+{
+	const char *schema = write_schema(document);
+
+	if (document->segment_count == 1)
+	{
+		write_model(out, &document->segments[0], schema);
+		return;
+	}
+	appendStringInfo(out, "<MiningModel functionName=\"%s\">\n%s"
+					 "<Segmentation multipleModelMethod=\"modelChain\">\n",
+					 document->image->task == MODEL_CLASSIFICATION ?
+					 "classification" : "regression", schema);
+	for (int i = 0; i < document->segment_count; i++)
+	{
+		const PmmlSegment *segment = &document->segments[i];
+		char	   *inner = segment->schema;
+
+		if (i + 1 == document->segment_count)
+			inner = psprintf("<MiningSchema><MiningField name=\"%s\""
+							 " usageType=\"target\"/>%s", document->target,
+							 inner + strlen("<MiningSchema>"));
+		appendStringInfo(out, "<Segment id=\"m%d\"><True/>\n", i + 1);
+		write_model(out, segment, inner);
+		appendStringInfoString(out, "</Segment>\n");
+	}
+	appendStringInfoString(out, "</Segmentation>\n</MiningModel>\n");
+}
+
+bytea *
+export_pmml(const ModelImage *image)
+{
+	PmmlDocument document = begin_document(image);
+	Answer		answer = find_answer(&document);
+	StringInfoData out;
+	bytea	   *result;
+
+	need_answer(&document, &answer);
+	cut_integers(&document);
+	for (uint32 i = 0; i < image->step_count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pmml_export_step(&document, &document.steps[i]);
+	}
+	if (!answer.trees || document.segment_count != 1 ||
+		document.local.len > 0)
+		write_answer(&document, &answer);
+	initStringInfo(&out);
+	appendStringInfo(&out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+					 "<PMML xmlns=\"http://www.dmg.org/PMML-4_4\" version=\"4.4\">\n"
+					 "<Header><Application name=\"Visage\" version=\"%s\"/></Header>\n%s",
+					 VISAGE_VERSION, write_dictionary(&document));
+	if (document.common.len > 0)
+		appendStringInfo(&out, "<TransformationDictionary>\n%s"
+						 "</TransformationDictionary>\n", document.common.data);
+	write_models(&document, &out);
+	appendStringInfoString(&out, "</PMML>\n");
+	result = palloc(VARHDRSZ + out.len);
+	SET_VARSIZE(result, VARHDRSZ + out.len);
+	memcpy(VARDATA(result), out.data, out.len);
+	return result;
+}
