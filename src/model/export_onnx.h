@@ -76,4 +76,8 @@ extern char *onnx_truncate(OnnxGraph *graph, char *a);
 /* export_onnx_trees.c */
 extern void onnx_export_trees(OnnxGraph *graph, const ModelStep *step);
 
+/* export_onnx_ensemble.c */
+extern void onnx_export_ensemble(OnnxGraph *graph, const ModelTrees *trees,
+								 uint32 out);
+
 #endif							/* VISAGE_EXPORT_ONNX_H */

@@ -163,6 +163,11 @@ one_operand(OnnxGraph *graph, const ModelStep *step)
 
 	if (step->op == MODEL_SIGMOID_XGBOOST)
 		a = sigmoid_xgboost(graph, step, a);
+	else if (step->op == MODEL_LOG1P)
+		a = onnx_simple(graph, "Log",
+						onnx_simple(graph, "Add", a,
+									onnx_in_precision(graph, step, onnx_number(graph, 1)), NULL),
+						NULL, NULL);
 	else if (operator != NULL)
 		a = onnx_simple(graph, operator, a, NULL, NULL);
 	finish(graph, step, a);
@@ -606,6 +611,7 @@ onnx_export_step(OnnxGraph *graph, const ModelStep *step)
 			break;
 	}
 	if (step->op == MODEL_COPY || step->op == MODEL_SIGMOID_XGBOOST ||
+		step->op == MODEL_LOG1P ||
 		translate(unary, lengthof(unary), step->op) != NULL)
 		one_operand(graph, step);
 	else if (step->op >= MODEL_ADD && step->op < MODEL_WHERE)

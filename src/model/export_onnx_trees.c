@@ -3,9 +3,10 @@
  * export_onnx_trees.c
  *		Ensembles of trees as operators of ONNX.
  *
- * Trees in float32 become TreeEnsembleRegressor, which every runtime knows;
- * trees in float64 become TreeEnsemble (ai.onnx.ml 5), the only operator
- * that answers in float64, one for each output.
+ * Trees in float32 become TreeEnsembleRegressor, which every runtime knows.
+ * Trees in float64 become TreeEnsemble (ai.onnx.ml 5), the only operator that
+ * answers in float64, and so do trees with sets of categories, which that
+ * operator alone has: export_onnx_ensemble.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -117,8 +118,6 @@ add_inner(const ModelNode *node, const ModelTree *tree, const int *places,
 {
 	uint32		test = MODEL_NODE_TEST(node);
 
-	if ((test & MODEL_TEST_MASK) == MODEL_TEST_IN)
-		onnx_refuse_export("a split by a set of categories");
 	lists->modes[place] = (test & MODEL_TEST_MASK) == MODEL_TEST_EQUAL ?
 		"BRANCH_EQ" : "BRANCH_LEQ";
 	lists->features[place] = places[MODEL_NODE_SLOT(node)];
@@ -202,94 +201,6 @@ trees_in_float32(OnnxGraph *graph, const ModelTrees *trees, char *input,
 	return onnx_cast(graph, onnx_end_node(graph), ONNX_DOUBLE);
 }
 
-/* The sum of one output's trees in float64. */
-static char *
-trees_in_float64(OnnxGraph *graph, const ModelTrees *trees, char *input,
-				 const int *places, uint32 output)
-{
-	const ModelImage *image = graph->image;
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
-	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
-	const double *leaves = MODEL_AT(image, double, trees->leaves);
-	Size		count = trees->node_count;
-	int64	   *roots = allocate(trees->tree_count, sizeof(int64));
-	int64	   *features = allocate(count, sizeof(int64));
-	int64	   *child[2] = {allocate(count, sizeof(int64)), allocate(count, sizeof(int64))};
-	int64	   *is_leaf[2] = {allocate(count, sizeof(int64)), allocate(count, sizeof(int64))};
-	int64	   *missing = allocate(count, sizeof(int64));
-	double	   *modes = allocate(count, sizeof(double));
-	double	   *splits = allocate(count, sizeof(double));
-	double	   *weights = allocate(count + 2 * trees->tree_count, sizeof(double));
-	int64	   *targets = allocate(count + 2 * trees->tree_count, sizeof(int64));
-	int64	   *inner = allocate(count, sizeof(int64));
-	int			root_count = 0;
-	int			inner_count = 0;
-	int			leaf_count = 0;
-
-	for (uint32 i = 0; i < count; i++)
-		inner[i] = -1;
-	for (uint32 i = 0; i < trees->tree_count; i++)
-		if (trees->leaf_width > 1 || tree[i].output == output)
-			for (uint32 j = tree[i].root; j < tree[i].root + tree[i].node_count; j++)
-				if (!(MODEL_NODE_TEST(&nodes[j]) & MODEL_TEST_LEAF) ||
-					j == tree[i].root)
-					inner[j] = inner_count++;
-	for (uint32 i = 0; i < trees->tree_count; i++)
-	{
-		if (trees->leaf_width == 1 && tree[i].output != output)
-			continue;
-		roots[root_count++] = inner[tree[i].root];
-		for (uint32 j = tree[i].root; j < tree[i].root + tree[i].node_count; j++)
-		{
-			const ModelNode *node = &nodes[j];
-			bool		alone = (MODEL_NODE_TEST(node) & MODEL_TEST_LEAF) != 0;
-			int64		at = inner[j];
-
-			if (at < 0)
-				continue;
-			if ((MODEL_NODE_TEST(node) & MODEL_TEST_MASK) == MODEL_TEST_IN)
-				onnx_refuse_export("a split by a set of categories");
-			modes[at] = !alone && (MODEL_NODE_TEST(node) & MODEL_TEST_MASK) == MODEL_TEST_EQUAL ? 4 : 0;
-			missing[at] = modes[at] == 4 && (MODEL_NODE_TEST(node) & MODEL_TEST_MISSING);
-			features[at] = alone ? 0 : places[MODEL_NODE_SLOT(node)];
-			splits[at] = alone ? 0 : node->u.threshold;
-			for (int side = 0; side < 2; side++)
-			{
-				const ModelNode *next = alone ? node : &nodes[node->next + side];
-
-				is_leaf[side][at] = (MODEL_NODE_TEST(next) & MODEL_TEST_LEAF) != 0;
-				child[side][at] = is_leaf[side][at] ? leaf_count :
-					inner[node->next + side];
-				if (is_leaf[side][at])
-					weights[leaf_count++] =
-						leaves[(Size) (uint32) next->u.threshold * trees->leaf_width +
-							   (trees->leaf_width > 1 ? output : 0)];
-			}
-		}
-	}
-	onnx_begin_node(graph, "TreeEnsemble", true);
-	onnx_node_input(graph, input);
-	onnx_node_int(graph, "n_targets", 1);
-	onnx_node_int(graph, "aggregate_function",
-				  trees->aggregate == MODEL_TREES_MINIMUM ? 2 :
-				  trees->aggregate == MODEL_TREES_MAXIMUM ? 3 : 1);
-	onnx_node_int(graph, "post_transform", 0);
-	onnx_node_ints(graph, "tree_roots", roots, root_count);
-	onnx_node_ints(graph, "nodes_featureids", features, inner_count);
-	onnx_node_tensor(graph, "nodes_modes", ONNX_UINT8, modes, inner_count);
-	onnx_node_tensor(graph, "nodes_splits", ONNX_DOUBLE, splits, inner_count);
-	onnx_node_ints(graph, "nodes_truenodeids", child[0], inner_count);
-	onnx_node_ints(graph, "nodes_falsenodeids", child[1], inner_count);
-	onnx_node_ints(graph, "nodes_trueleafs", is_leaf[0], inner_count);
-	onnx_node_ints(graph, "nodes_falseleafs", is_leaf[1], inner_count);
-	onnx_node_ints(graph, "nodes_missing_value_tracks_true", missing,
-				   inner_count);
-	onnx_node_ints(graph, "leaf_targetids", targets, leaf_count);
-	onnx_node_tensor(graph, "leaf_weights", ONNX_DOUBLE, weights, leaf_count);
-	graph->new_trees = true;
-	return onnx_end_node(graph);
-}
-
 /* Divisor and base, which the operators' own attributes round elsewhere. */
 static char *
 finish_trees(OnnxGraph *graph, const ModelTrees *trees, char *sums)
@@ -298,17 +209,37 @@ finish_trees(OnnxGraph *graph, const ModelTrees *trees, char *sums)
 	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
 	ModelStep	step = {.flags = float32 ? MODEL_IN_FLOAT32 : 0};
 
+	char	   *bases = onnx_in_precision(graph, &step,
+										  onnx_doubles(graph, base, 1, trees->output_count));
+	bool		base_last = (trees->flags & MODEL_TREES_BASE_LAST) ||
+		trees->aggregate != MODEL_TREES_SUM;
+
+	sums = onnx_in_precision(graph, &step, sums);
+	if (!base_last)
+		sums = onnx_simple(graph, "Add", sums, bases, NULL);
 	if (trees->divisor != 1)
-		sums = onnx_simple(graph, "Div", onnx_in_precision(graph, &step, sums),
+		sums = onnx_simple(graph, "Div", sums,
 						   onnx_in_precision(graph, &step, onnx_number(graph, trees->divisor)),
 						   NULL);
-	else
-		sums = onnx_in_precision(graph, &step, sums);
-	sums = onnx_simple(graph, "Add", sums,
-					   onnx_in_precision(graph, &step,
-										 onnx_doubles(graph, base, 1, trees->output_count)),
-					   NULL);
+	if (base_last)
+		sums = onnx_simple(graph, "Add", sums, bases, NULL);
 	return float32 ? onnx_cast(graph, sums, ONNX_DOUBLE) : sums;
+}
+
+/* Must it be the newer operator? */
+static bool
+needs_ensemble(const ModelImage *image, const ModelTrees *trees)
+{
+	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
+
+	if (!(trees->flags & MODEL_TREES_FLOAT32) ||
+		(trees->flags & MODEL_TREES_LINEAR))
+		return true;
+	for (uint32 i = 0; i < trees->node_count; i++)
+		if (!(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF) &&
+			(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_MASK) == MODEL_TEST_IN)
+			return true;
+	return false;
 }
 
 void
@@ -316,28 +247,24 @@ onnx_export_trees(OnnxGraph *graph, const ModelStep *step)
 {
 	const ModelImage *image = graph->image;
 	const ModelTrees *trees = MODEL_AT(image, ModelTrees, step->data);
-	uint32	   *slots;
-	int		   *places;
-	int			count = used_slots(image, trees, &slots, &places);
-	char	   *input = tree_input(graph, slots, count);
 	char	   *sums;
 
-	if (trees->flags & MODEL_TREES_LINEAR)
-		onnx_refuse_export("trees with linear leaves");
-	if (trees->flags & MODEL_TREES_FLOAT32)
+	if (needs_ensemble(image, trees))
+	{
+		onnx_export_ensemble(graph, trees, step->out);
+		sums = onnx_operand(graph, step->out, step->count);
+	}
+	else
 	{
 		Lists		lists;
+		uint32	   *slots;
+		int		   *places;
+		int			count = used_slots(image, trees, &slots, &places);
+		char	   *input = tree_input(graph, slots, count);
 
 		list_nodes(image, trees, places, &lists);
 		sums = trees_in_float32(graph, trees, input, &lists);
-		onnx_set_columns(graph, step->out, finish_trees(graph, trees, sums),
-						 step->count);
-		return;
 	}
-	for (uint32 i = 0; i < trees->output_count; i++)
-		onnx_set_columns(graph, step->out + i,
-						 trees_in_float64(graph, trees, input, places, i), 1);
-	sums = onnx_operand(graph, step->out, step->count);
 	onnx_set_columns(graph, step->out, finish_trees(graph, trees, sums),
 					 step->count);
 }
