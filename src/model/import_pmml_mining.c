@@ -25,6 +25,8 @@ typedef struct Segments
 	bool		always;			/* each segment's predicate is True */
 	bool		only_trees;
 	bool		float32;
+	double	   *weights;		/* 1 unless the method has weights */
+	double		weight;			/* of all */
 } Segments;
 
 /* The model of a segment. */
@@ -42,6 +44,26 @@ model_of(const PmmlElement *segment)
 		return child;
 	}
 	pmml_damaged(segment, "there is no model");
+}
+
+/* Does each segment count by its weight? */
+static bool
+is_weighted(const char *method)
+{
+	return strncmp(method, "weighted", strlen("weighted")) == 0 ||
+		strcmp(method, "x-weightedSum") == 0;
+}
+
+static double
+weight_of(const PmmlElement *segment)
+{
+	double		weight = pmml_number(segment, "weight", 1);
+
+	if (pmml_child(segment, "VariableWeight") != NULL)
+		pmml_refuse(segment, "VariableWeight");
+	if (!(weight >= 0) || isinf(weight))
+		pmml_damaged(segment, "its weight is no number from 0");
+	return weight;
 }
 
 static void
@@ -64,6 +86,7 @@ find_segments(const PmmlElement *model, Segments *segments)
 		pmml_damaged(segments->segmentation, "there are no segments");
 	segments->segments = palloc(sizeof(PmmlElement *) * segments->count);
 	segments->models = palloc(sizeof(PmmlElement *) * segments->count);
+	segments->weights = palloc(sizeof(double) * segments->count);
 	segments->count = 0;
 	for (const PmmlElement *child = segments->segmentation->first;
 		 child != NULL; child = child->next)
@@ -72,6 +95,9 @@ find_segments(const PmmlElement *model, Segments *segments)
 
 		if (!pmml_is(child, "Segment"))
 			continue;
+		segments->weights[i] = is_weighted(segments->method) ?
+			weight_of(child) : 1;
+		segments->weight += segments->weights[i];
 		segments->segments[i] = child;
 		segments->models[i] = model_of(child);
 		segments->always &= pmml_is(pmml_predicate_of(child), "True");
@@ -147,6 +173,27 @@ segment_values(PmmlImport *import, PmmlScope *scope, const Segments *segments)
 	return program_move(import->program, slots, segments->count);
 }
 
+/* The weighted sum of numbers, or their weighted mean. */
+static int
+weighted_numbers(PmmlImport *import, PmmlScope *scope,
+				 const Segments *segments, bool mean)
+{
+	ModelProgram *program = import->program;
+	int			values = segment_values(import, scope, segments);
+	int			weighted = program_constant(program, MODEL_MULTIPLY, values,
+											segments->count, segments->weights,
+											segments->count, segments->float32);
+	int			sum = program_unary(program, MODEL_SUM, weighted,
+									segments->count, segments->float32);
+
+	if (!mean)
+		return sum;
+	if (segments->weight == 0)
+		pmml_damaged(segments->segmentation, "the weights are all 0");
+	return program_constant(program, MODEL_DIVIDE, sum, 1, &segments->weight,
+							1, segments->float32);
+}
+
 static void
 combine_numbers(PmmlImport *import, PmmlScope *scope,
 				const Segments *segments, PmmlResult *result)
@@ -161,6 +208,15 @@ combine_numbers(PmmlImport *import, PmmlScope *scope,
 		result->value = result->raw =
 			add_trees(import, scope, segments, 1, NULL, false,
 					  average ? segments->count : 1);
+		return;
+	}
+	if (strcmp(segments->method, "weightedAverage") == 0 ||
+		strcmp(segments->method, "weightedSum") == 0 ||
+		strcmp(segments->method, "x-weightedSum") == 0)
+	{
+		result->value = result->raw =
+			weighted_numbers(import, scope, segments,
+							 strcmp(segments->method, "weightedAverage") == 0);
 		return;
 	}
 	op = sum ? MODEL_SUM : average ? MODEL_MEAN : MODEL_LARGEST;
@@ -207,16 +263,18 @@ combine_classes(PmmlImport *import, PmmlScope *scope,
 				const PmmlElement *model, const Segments *segments,
 				PmmlResult *result)
 {
-	bool		votes = strcmp(segments->method, "majorityVote") == 0;
-	double		divisor = segments->count;
+	bool		votes = strcmp(segments->method, "majorityVote") == 0 ||
+	strcmp(segments->method, "weightedMajorityVote") == 0;
+	double		divisor = segments->weight;
 
-	if (!votes && strcmp(segments->method, "average") != 0)
+	if (!votes && strcmp(segments->method, "average") != 0 &&
+		strcmp(segments->method, "weightedAverage") != 0)
 		pmml_refuse(segments->segmentation,
 					psprintf("multipleModelMethod \"%s\" of classes",
 							 segments->method));
 	result->classification = true;
 	result->labels = pmml_class_labels(import, model, &result->count);
-	if (segments->only_trees)
+	if (segments->only_trees && !is_weighted(segments->method))
 		result->first = add_trees(import, scope, segments, result->count,
 								  result->labels, votes, divisor);
 	else
@@ -229,10 +287,16 @@ combine_classes(PmmlImport *import, PmmlScope *scope,
 											   segments->models[i], votes,
 											   result->labels, result->count);
 
+			if (is_weighted(segments->method))
+				next = program_constant(import->program, MODEL_MULTIPLY, next,
+										result->count, &segments->weights[i], 1,
+										false);
 			sum = sum < 0 ? next :
 				program_binary(import->program, MODEL_ADD, sum, next,
 							   result->count, false);
 		}
+		if (divisor == 0)
+			pmml_damaged(segments->segmentation, "the weights are all 0");
 		result->first = program_constant(import->program, MODEL_DIVIDE, sum,
 										 result->count, &divisor, 1, false);
 	}

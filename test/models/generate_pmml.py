@@ -165,9 +165,10 @@ CASES['capped'] = document('<RegressionModel functionName="regression">{schema}<
                            '<NumericPredictor name="capped" coefficient="1"/></RegressionTable></RegressionModel>', common=COMMON)
 
 
-def segments(method, *models, function='regression', more=''):
+def segments(method, *models, function='regression', more='', weights=None):
+    weights = [f' weight="{w}"' for w in weights] if weights else [''] * len(models)
     return (f'<MiningModel functionName="{function}">' + '{schema}' + more + f'<Segmentation multipleModelMethod="{method}">' +
-            ''.join(f'<Segment id="{i + 1}">{m}</Segment>' for i, m in enumerate(models)) +
+            ''.join(f'<Segment id="{i + 1}"{weights[i]}>{m}</Segment>' for i, m in enumerate(models)) +
             '</Segmentation></MiningModel>')
 
 
@@ -185,6 +186,8 @@ for method in ('sum', 'average'):
 CASES['mining_targets'] = document(segments('sum', *map(always, SMALL), more='<Targets><Target field="z" rescaleFactor="2" rescaleConstant="-3.5"/></Targets>'))
 CASES['mining_vote'] = document(segments('majorityVote', *map(always, CLASSES), function='classification'), ['u', 'v'])
 CASES['mining_mean_of_classes'] = document(segments('average', *map(always, CLASSES), function='classification'), ['u', 'v'])
+CASES['mining_weighted'] = document(segments('weightedAverage', *map(always, SMALL), weights=(0.5, 2, 1.25)))
+CASES['mining_weighted_classes'] = document(segments('weightedAverage', *map(always, CLASSES), function='classification', weights=(0.5, 2, 1.25)), ['u', 'v'])
 CASES['mining_first'] = document(segments('selectFirst', test('y', 'greaterThan', 0) + SMALL[0], test('y', 'lessOrEqual', 0) + SMALL[1],
                                           TRUE + SMALL[2]))
 CASES['mining_chain'] = document(
