@@ -25,6 +25,38 @@ CALL visage_score_table('regress_scores', 'SELECT 1 / (id - 1500) AS one, o.* FR
 \echo :LAST_ERROR_SQLSTATE
 SELECT count(*) FROM regress_scores.scored;
 
+-- A table with more to it takes rows as from INSERT; merged by its key.
+CREATE TABLE regress_scores.kept (id int PRIMARY KEY, note text DEFAULT 'new', score float8 CHECK (score < 1), class text, reasons jsonb, model text, version int, scored_at timestamptz, run_id bigint,
+	percent float8 GENERATED ALWAYS AS (score * 100) STORED);
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders WHERE id <= 100', 'regress_scores.kept', '{id}');
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders WHERE id = 100', 'regress_scores.kept', '{id}', 'append');
+\echo :LAST_ERROR_SQLSTATE
+UPDATE regress_scores.kept SET note = 'old', score = 0;
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders WHERE id BETWEEN 51 AND 150', 'regress_scores.kept', '{id}', 'merge');
+SELECT note, score = 0 AS zero, percent = score * 100 AS percent, count(*), min(id), max(id) FROM regress_scores.kept GROUP BY 1, 2, 3 ORDER BY 5;
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.merged', '{id}', 'merge');
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.merged', '{id}', 'merge');
+SELECT count(*), count(DISTINCT run_id) AS runs FROM regress_scores.merged;
+
+-- In batches that are committed: a call that failed goes on behind them.
+ALTER TABLE regress_scores.orders ADD PRIMARY KEY (id);
+SET visage.score_batch = 1000;
+SET enable_sort = off;
+SET enable_seqscan = off;
+CREATE TABLE regress_scores.fuse AS SELECT 2500 AS id;
+CALL visage_score_table('regress_scores', 'SELECT o.*, 1 / (o.id - f.id) AS one FROM regress_scores.orders AS o, regress_scores.fuse AS f', 'regress_scores.batched', '{id}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT r.state, r.error, r.counters ->> 'scored' AS scored, (SELECT count(*) FROM regress_scores.batched AS b WHERE b.run_id = r.run_id) AS rows FROM visage.runs AS r WHERE kind = 'scoring' ORDER BY run_id DESC LIMIT 1;
+UPDATE regress_scores.fuse SET id = 0;
+CALL visage_score_table('regress_scores', 'SELECT o.*, 1 / (o.id - f.id) AS one FROM regress_scores.orders AS o, regress_scores.fuse AS f', 'regress_scores.batched', '{id}');
+SELECT r.state, r.error, r.counters ->> 'scored' AS scored, count(*), count(DISTINCT b.id) FROM visage.runs AS r JOIN regress_scores.batched AS b USING (run_id) GROUP BY 1, 2, 3;
+-- A finished one does not go on; nor does another call.
+CALL visage_score_table('regress_scores', 'SELECT o.*, 1 / (o.id - f.id) AS one FROM regress_scores.orders AS o, regress_scores.fuse AS f', 'regress_scores.batched', '{id}');
+SELECT count(*), count(DISTINCT run_id) AS runs FROM regress_scores.batched;
+RESET visage.score_batch;
+RESET enable_sort;
+RESET enable_seqscan;
+
 -- Explanations: they add up, the largest comes first, in each form.
 SELECT count(*), bool_and(abs(e.sum - ln(s / (1 - s))) < 1e-9) AS adds_up, min(e.rows) AS least, max(e.rows) AS most, bool_and(e.sorted) AS sorted
 FROM regress_scores.orders AS o, LATERAL visage_score('regress_scores', o) AS s,
@@ -60,7 +92,9 @@ CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders',
 \echo :LAST_ERROR_SQLSTATE
 CALL visage_score_table('regress_scores', 'SELECT id, amount, age FROM regress_scores.orders', 'regress_scores.scored', '{id}');
 \echo :LAST_ERROR_SQLSTATE
-CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{id}', 'merge');
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{id}', 'upsert');
+\echo :LAST_ERROR_SQLSTATE
+CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{}', 'merge');
 \echo :LAST_ERROR_SQLSTATE
 CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{id}', 'append', -1);
 \echo :LAST_ERROR_SQLSTATE
@@ -69,9 +103,6 @@ CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders',
 CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.orders', '{id}', 'append');
 \echo :LAST_ERROR_SQLSTATE
 CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{plan}', 'append');
-\echo :LAST_ERROR_SQLSTATE
-ALTER TABLE regress_scores.scored ADD PRIMARY KEY (id);
-CALL visage_score_table('regress_scores', 'SELECT * FROM regress_scores.orders', 'regress_scores.scored', '{id}', 'append');
 \echo :LAST_ERROR_SQLSTATE
 CALL visage_score_table('regress_scores', 'DELETE FROM regress_scores.orders', 'regress_scores.scored', '{id}', 'append');
 \echo :LAST_ERROR_SQLSTATE

@@ -40,6 +40,7 @@ static char *schema_prefix;
 static char *secret_key_file;
 static char *secrets_directory;
 static int	launcher_pause;
+static int	score_batch;
 static int	stream_pause;
 static int	train_memory;
 
@@ -242,6 +243,11 @@ define_model_settings(void)
 							 "Lets the planner score rows in blocks.",
 							 NULL, &batch_scoring, false, PGC_USERSET,
 							 GUC_EXPLAIN, NULL, NULL, NULL);
+	DefineCustomIntVariable("visage.score_batch",
+							"Sets how many rows visage_score_table commits at a time.",
+							"0: all rows, in one transaction.",
+							&score_batch, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.explain_top",
 							"Sets how many features an explanation has.",
 							"The largest contributions; 0: all features.",

@@ -5,8 +5,8 @@
  *
  * The executor hands each row of the query to a receiver, which lays the
  * features out for the block kernel and copies only the key.  Scored rows
- * are written many at a time.  The query runs as the caller, and all is one
- * transaction: the run is seen when it is whole.
+ * are written many at a time.  The query runs as the caller.  All is one
+ * transaction, unless visage.score_batch says otherwise: score_run.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,54 +19,25 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "model/model.h"
+#include "model/score_table.h"
 #include "tcop/dest.h"
 #include "tcop/pquery.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/rls.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(visage_score_table);
 
 /* Rows that are written at a time. */
 #define BUFFERED (16 * MODEL_BLOCK)
-
-/* Columns behind the key's. */
-typedef enum ScoreColumn
-{
-	COLUMN_SCORE,
-	COLUMN_CLASS,
-	COLUMN_REASONS,
-	COLUMN_MODEL,
-	COLUMN_VERSION,
-	COLUMN_SCORED_AT,
-	COLUMN_RUN_ID,
-	SCORE_COLUMNS
-}			ScoreColumn;
-
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			score_columns[SCORE_COLUMNS] = {
-	{"score", FLOAT8OID},
-	{"class", TEXTOID},
-	{"reasons", JSONBOID},
-	{"model", TEXTOID},
-	{"version", INT4OID},
-	{"scored_at", TIMESTAMPTZOID},
-	{"run_id", INT8OID}
-};
 
 /* Where rows go; begins with what the executor knows of it. */
 typedef struct ScoreSink
@@ -80,7 +51,9 @@ typedef struct ScoreSink
 	int			block_rows;
 	int			reasons;
 	MemoryContext memory;		/* of the rows that are buffered */
-	Relation	relation;
+	ScoreTarget target;
+	bool		keep_last;
+	char	  **last;			/* the last row's key as texts, if it is kept */
 	TupleTableSlot *slots[BUFFERED];
 	int			buffered;		/* rows, those of the block included */
 	BulkInsertState bulk;
@@ -92,6 +65,34 @@ typedef struct ScoreSink
 
 /* ---- rows ---- */
 
+/* Keeps a row's key as texts that mean the same in any session. */
+static void
+keep_last(ScoreSink *sink, TupleTableSlot *slot)
+{
+	int			nest_level = NewGUCNestLevel();
+	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(sink));
+
+	(void) set_config_option("DateStyle", "ISO, YMD", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("extra_float_digits", "3", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (sink->last == NULL)
+		sink->last = palloc0(sizeof(char *) * sink->key_count);
+	for (int i = 0; i < sink->key_count; i++)
+	{
+		Oid			output;
+		bool		varlena;
+
+		if (sink->last[i] != NULL)
+			pfree(sink->last[i]);
+		getTypeOutputInfo(TupleDescAttr(slot->tts_tupleDescriptor, i)->atttypid,
+						  &output, &varlena);
+		sink->last[i] = OidOutputFunctionCall(output, slot->tts_values[i]);
+	}
+	MemoryContextSwitchTo(caller);
+	AtEOXact_GUC(true, nest_level);
+}
+
 /* Writes the rows that are buffered. */
 static void
 flush(ScoreSink *sink)
@@ -100,8 +101,13 @@ flush(ScoreSink *sink)
 
 	CHECK_FOR_INTERRUPTS();
 	CurrentResourceOwner = sink->owner;
-	if (sink->buffered > 0)
-		table_multi_insert(sink->relation, sink->slots, sink->buffered,
+	if (sink->keep_last && sink->buffered > 0)
+		keep_last(sink, sink->slots[sink->buffered - 1]);
+	if (sink->target.store != NULL)
+		for (int i = 0; i < sink->buffered; i++)
+			tuplestore_puttupleslot(sink->target.store, sink->slots[i]);
+	else if (sink->buffered > 0)
+		table_multi_insert(sink->target.relation, sink->slots, sink->buffered,
 						   GetCurrentCommandId(true), 0, sink->bulk);
 	for (int i = 0; i < sink->buffered; i++)
 		ExecClearTuple(sink->slots[i]);
@@ -190,8 +196,15 @@ take_values(ScoreSink *sink, TupleTableSlot *slot, TupleTableSlot *to,
 								 slot->tts_values[sources[i].position],
 								 slot->tts_isnull[sources[i].position]);
 	for (int i = 0; i < sink->key_count; i++)
+	{
+		if (slot->tts_isnull[sink->key[i]] && sink->keep_last)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a row of the query has no key"),
+					 errdetail("With visage.score_batch rows are scored in the order of their keys.")));
 		take_key(to, i, slot->tts_values[sink->key[i]],
 				 slot->tts_isnull[sink->key[i]]);
+	}
 }
 
 /* Takes a row as it is stored, without NULLs. */
@@ -241,7 +254,7 @@ end_rows(DestReceiver *receiver)
 {
 }
 
-/* ---- the table ---- */
+/* ---- the run ---- */
 
 /* The attribute of a key column of the query. */
 static int
@@ -264,175 +277,38 @@ find_key(TupleDesc tupdesc, const char *name)
 	return -1;
 }
 
-/* Creates the table, as the caller. */
+/* Makes the slots that rows are put together in. */
 static void
-create_table(const ScoreSink *sink, TupleDesc query, const char *quoted)
+open_sink(ScoreSink *sink)
 {
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (", quoted);
-	for (int i = 0; i < sink->key_count; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(query, sink->key[i]);
-
-		appendStringInfo(&sql, "%s %s, ",
-						 quote_identifier(NameStr(attribute->attname)),
-						 format_type_with_typemod(attribute->atttypid,
-												  attribute->atttypmod));
-	}
-	for (int i = 0; i < SCORE_COLUMNS; i++)
-		appendStringInfo(&sql, "%s%s %s", i > 0 ? ", " : "",
-						 quote_identifier(score_columns[i].name),
-						 format_type_be(score_columns[i].type));
-	appendStringInfoChar(&sql, ')');
-	core_execute(sql.data, NULL, SPI_OK_UTILITY);
-}
-
-/* ERROR unless a column of the table is what it must be. */
-static void
-check_column(Relation relation, int i, const char *name, Oid type)
-{
-	TupleDesc	tupdesc = RelationGetDescr(relation);
-
-	if (i < tupdesc->natts && !TupleDescAttr(tupdesc, i)->attisdropped &&
-		strcmp(NameStr(TupleDescAttr(tupdesc, i)->attname), name) == 0 &&
-		TupleDescAttr(tupdesc, i)->atttypid == type)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("table \"%s\" is not one for these scores",
-					RelationGetRelationName(relation)),
-			 errdetail("Its column %d is not \"%s\" of type %s.", i + 1, name,
-					   format_type_be(type)),
-			 errhint("Name a table that does not exist, or drop this one.")));
-}
-
-/* ERROR unless rows can be written to the table as they are. */
-static void
-check_table(const ScoreSink *sink, TupleDesc query, Relation relation)
-{
-	AclResult	allowed = pg_class_aclcheck(RelationGetRelid(relation),
-											GetUserId(), ACL_INSERT);
-
-	if (allowed != ACLCHECK_OK)
-		aclcheck_error(allowed, OBJECT_TABLE,
-					   RelationGetRelationName(relation));
-	for (int i = 0; i < sink->key_count; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(query, sink->key[i]);
-
-		check_column(relation, i, NameStr(attribute->attname),
-					 attribute->atttypid);
-	}
-	for (int i = 0; i < SCORE_COLUMNS; i++)
-		check_column(relation, sink->key_count + i, score_columns[i].name,
-					 score_columns[i].type);
-	if (relation->rd_rel->relkind != RELKIND_RELATION ||
-		relation->rd_rel->relhasindex || relation->trigdesc != NULL ||
-		RelationGetDescr(relation)->constr != NULL ||
-		RelationGetDescr(relation)->natts > sink->key_count + SCORE_COLUMNS ||
-		check_enable_rls(RelationGetRelid(relation), InvalidOid,
-						 false) == RLS_ENABLED)
-		core_not_supported(psprintf("scoring into \"%s\"",
-									RelationGetRelationName(relation)),
-						   "The table may have no index, trigger, constraint, "
-						   "policy or further column; elsewhere, use "
-						   "INSERT with visage_score.");
-}
-
-/* Opens the table that rows go to, created or emptied if need be. */
-static void
-open_table(ScoreSink *sink, TupleDesc query, const char *name,
-		   const char *mode)
-{
-	List	   *names = textToQualifiedNameList(cstring_to_text(name));
-	RangeVar   *range = makeRangeVarFromNameList(names);
-	char	   *quoted = range->schemaname == NULL ?
-	pstrdup(quote_identifier(range->relname)) :
-	quote_qualified_identifier(range->schemaname, range->relname);
-	Oid			oid = RangeVarGetRelid(range, NoLock, true);
-
-	if (!OidIsValid(oid))
-		create_table(sink, query, quoted);
-	else if (strcmp(mode, "replace") == 0)
-		core_execute(psprintf("TRUNCATE %s", quoted), NULL, SPI_OK_UTILITY);
-	sink->relation = table_open(RangeVarGetRelid(range, RowExclusiveLock,
-												 false), NoLock);
-	check_table(sink, query, sink->relation);
 	for (int i = 0; i < BUFFERED; i++)
-		sink->slots[i] = table_slot_create(sink->relation, NULL);
+		sink->slots[i] = sink->target.store != NULL ?
+			MakeSingleTupleTableSlot(sink->target.rows, &TTSOpsVirtual) :
+			table_slot_create(sink->target.relation, NULL);
 	sink->bulk = GetBulkInsertState();
 	sink->owner = CurrentResourceOwner;
 }
 
 static void
-close_table(ScoreSink *sink)
+close_sink(ScoreSink *sink)
 {
 	FreeBulkInsertState(sink->bulk);
 	for (int i = 0; i < BUFFERED; i++)
 		ExecDropSingleTupleTableSlot(sink->slots[i]);
-	table_finish_bulk_insert(sink->relation, 0);
-	table_close(sink->relation, NoLock);
-}
-
-/* ---- the run ---- */
-
-/* A row of visage.runs; the caller need not see the table. */
-static int64
-begin_run(const char *into)
-{
-	CoreArgs	args = {0};
-	CoreIdentity caller;
-	int64		run;
-
-	core_arg_text(&args, into);
-	core_become_owner(&caller);
-	run = core_query_int8("WITH run AS ("
-						  " INSERT INTO visage.run_log (kind, name, pid)"
-						  " VALUES ('scoring', $1, pg_backend_pid())"
-						  " RETURNING run_id) SELECT run_id FROM run", &args,
-						  0);
-	core_become_caller(&caller);
-	return run;
-}
-
-static void
-end_run(int64 run, const ScoreSink *sink)
-{
-	CoreArgs	args = {0};
-	CoreIdentity caller;
-
-	core_arg_int8(&args, run);
-	core_arg_int8(&args, sink->rows);
-	core_arg_text(&args, sink->binding->entry->model);
-	core_arg(&args, INT4OID, Int32GetDatum(sink->binding->entry->version),
-			 false);
-	core_become_owner(&caller);
-	core_execute("UPDATE visage.run_log SET state = 'success',"
-				 " finished_at = clock_timestamp(),"
-				 " counters = jsonb_build_object('scored', $2, 'model', $3,"
-				 " 'version', $4) WHERE run_id = $1", &args, SPI_OK_UPDATE);
-	core_become_caller(&caller);
+	if (sink->target.store != NULL)
+		score_insert_stored(&sink->target);
+	else
+		table_finish_bulk_insert(sink->target.relation, 0);
+	table_close(sink->target.relation, NoLock);
 }
 
 /* What a call asks for, checked as far as it can be without the query. */
-typedef struct ScoreRequest
-{
-	text	   *model;
-	char	   *query;
-	char	   *into;
-	Datum	   *key;
-	int			key_count;
-	char	   *mode;
-	int			reasons;
-} ScoreRequest;
-
 static void
 read_arguments(FunctionCallInfo fcinfo, ScoreRequest *request)
 {
 	static const char *const names[] = {"model", "query", "into_table", "key",
 	"mode", "reasons"};
+	Datum	   *key;
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (PG_ARGISNULL(i))
@@ -443,16 +319,23 @@ read_arguments(FunctionCallInfo fcinfo, ScoreRequest *request)
 	request->query = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	request->into = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false,
-					  TYPALIGN_INT, &request->key, NULL,
-					  &request->key_count);
+					  TYPALIGN_INT, &key, NULL, &request->key_count);
+	request->key = palloc(sizeof(char *) * Max(request->key_count, 1));
+	for (int i = 0; i < request->key_count; i++)
+		request->key[i] = TextDatumGetCString(key[i]);
 	request->mode = text_to_cstring(PG_GETARG_TEXT_PP(4));
 	request->reasons = PG_GETARG_INT32(5);
 	if (strcmp(request->mode, "replace") != 0 &&
-		strcmp(request->mode, "append") != 0)
+		strcmp(request->mode, "append") != 0 &&
+		strcmp(request->mode, "merge") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized mode \"%s\"", request->mode),
-				 errhint("Use replace or append.")));
+				 errhint("Use replace, append or merge.")));
+	if (strcmp(request->mode, "merge") == 0 && request->key_count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("mode \"merge\" needs a key")));
 	if (request->reasons < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -476,7 +359,7 @@ prepare_sink(ScoreSink *sink, const ScoreRequest *request, ModelEntry *entry,
 	sink->key = palloc(sizeof(int) * Max(request->key_count, 1));
 	for (int i = 0; i < request->key_count; i++)
 	{
-		sink->key[i] = find_key(query, TextDatumGetCString(request->key[i]));
+		sink->key[i] = find_key(query, request->key[i]);
 		sink->attributes = Max(sink->attributes, sink->key[i] + 1);
 	}
 	model_bind_stored(sink->binding, query, sink->attributes,
@@ -493,33 +376,60 @@ prepare_sink(ScoreSink *sink, const ScoreRequest *request, ModelEntry *entry,
 		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 }
 
+/*
+ * Scores the rows of a query into the table, which is emptied before if it
+ * is to be.  The run says where it has come to: its rows, and the last key.
+ */
+void
+score_query(const ScoreRequest *request, const char *query, ScoreRun *run,
+			bool empty, bool keep_last)
+{
+	ScoreSink  *sink = palloc0(sizeof(ScoreSink));
+	ModelEntry *entry = model_find(VARDATA_ANY(request->model),
+								   VARSIZE_ANY_EXHDR(request->model));
+	Portal		portal;
+
+	model_pin(entry, CurrentMemoryContext);
+	if (run->id == 0)
+		run->id = score_begin_run(request->into);
+	portal = model_open_query(query);
+	prepare_sink(sink, request, entry, portal->tupDesc);
+	sink->keep_last = keep_last;
+	sink->constants[COLUMN_RUN_ID] = Int64GetDatum(run->id);
+	score_open_target(&sink->target, request, portal->tupDesc, sink->key, empty);
+	open_sink(sink);
+	(void) PortalRunFetch(portal, FETCH_FORWARD, LONG_MAX, &sink->receiver);
+	if (sink->block_rows > 0)
+		run_block(sink);
+	flush(sink);
+	close_sink(sink);
+	SPI_cursor_close(portal);
+	run->rows += sink->rows;
+	run->last = sink->last;
+	if (!keep_last)
+		score_end_run(run, entry);
+}
+
 Datum
 visage_score_table(PG_FUNCTION_ARGS)
 {
 	ScoreRequest request;
-	ScoreSink  *sink = palloc0(sizeof(ScoreSink));
-	ModelEntry *entry;
-	Portal		portal;
-	int64		run;
+	ScoreRun	run = {0};
+	int			batch = atoi(GetConfigOption("visage.score_batch", false, false));
+	bool		atomic = fcinfo->context == NULL ||
+	!IsA(fcinfo->context, CallContext) ||
+	castNode(CallContext, fcinfo->context)->atomic;
+	bool		in_batches = batch > 0 && !atomic;
 
 	read_arguments(fcinfo, &request);
-	core_spi_begin();
-	entry = model_find(VARDATA_ANY(request.model),
-					   VARSIZE_ANY_EXHDR(request.model));
-	model_pin(entry, CurrentMemoryContext);
-	run = begin_run(request.into);
-	portal = model_open_query(request.query);
-	prepare_sink(sink, &request, entry, portal->tupDesc);
-	sink->constants[COLUMN_RUN_ID] = Int64GetDatum(run);
-	open_table(sink, portal->tupDesc, request.into, request.mode);
-	(void) PortalRunFetch(portal, FETCH_FORWARD, LONG_MAX,
-						  &sink->receiver);
-	if (sink->block_rows > 0)
-		run_block(sink);
-	flush(sink);
-	close_table(sink);
-	SPI_cursor_close(portal);
-	end_run(run, sink);
+	in_batches = in_batches && request.key_count > 0;
+	if (SPI_connect_ext(in_batches ? SPI_OPT_NONATOMIC : 0) != SPI_OK_CONNECT)
+		elog(ERROR, "cannot connect to SPI");
+	if (in_batches)
+		score_in_batches(&request, batch);
+	else
+		score_query(&request, request.query, &run,
+					strcmp(request.mode, "replace") == 0, false);
 	core_spi_end();
 	PG_RETURN_VOID();
 }
