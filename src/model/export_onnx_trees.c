@@ -212,7 +212,7 @@ finish_trees(OnnxGraph *graph, const ModelTrees *trees, char *sums)
 	char	   *bases = onnx_in_precision(graph, &step,
 										  onnx_doubles(graph, base, 1, trees->output_count));
 	bool		base_last = (trees->flags & MODEL_TREES_BASE_LAST) ||
-		trees->aggregate != MODEL_TREES_SUM;
+	trees->aggregate != MODEL_TREES_SUM;
 
 	sums = onnx_in_precision(graph, &step, sums);
 	if (!base_last)

@@ -23,7 +23,29 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* ---- runs that are one transaction ---- */
+/* ---- a run's row ---- */
+
+/*
+ * Gives up a run in batches that was left unfinished; ERROR where another
+ * session is at it.
+ */
+static void
+give_up_others(const char *into)
+{
+	CoreArgs	args = {0};
+
+	core_arg_text(&args, into);
+	core_execute("UPDATE visage.run_log AS r SET state = 'failed', finished_at = clock_timestamp(),"
+				 " error = 'the session ended during the run'"
+				 " FROM (SELECT run_id FROM visage.run_log WHERE kind = 'scoring' AND name = $1"
+				 " AND state = 'running' FOR UPDATE SKIP LOCKED) AS o WHERE r.run_id = o.run_id",
+				 &args, SPI_OK_UPDATE);
+	if (core_query_int8("SELECT count(*) FROM visage.run_log WHERE kind = 'scoring'"
+						" AND name = $1 AND state = 'running'", &args, 0) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another session is scoring into \"%s\"", into)));
+}
 
 /* A row of visage.runs; the caller need not see the table. */
 int64
@@ -35,6 +57,7 @@ score_begin_run(const char *into)
 
 	core_arg_text(&args, into);
 	core_become_owner(&caller);
+	give_up_others(into);
 	run = core_query_int8("WITH run AS ("
 						  " INSERT INTO visage.run_log (kind, name, pid)"
 						  " VALUES ('scoring', $1, pg_backend_pid())"
@@ -127,21 +150,6 @@ read_last(const char *json, int count, MemoryContext context)
 	return last;
 }
 
-/* ERROR where another session is scoring into the table. */
-static void
-refuse_running(const ScoreRequest *request)
-{
-	CoreArgs	args = {0};
-
-	core_arg_text(&args, request->into);
-	if (core_query_int8("SELECT count(*) FROM visage.run_log WHERE kind = 'scoring'"
-						" AND name = $1 AND state = 'running'", &args, 0) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another session is scoring into \"%s\"",
-						request->into)));
-}
-
 /* Takes up the run that a call like this one left, if there is one. */
 static bool
 take_up(Batches *batches)
@@ -169,22 +177,6 @@ take_up(Batches *batches)
 	return true;
 }
 
-/* A new run, in the place of one that was given up. */
-static void
-begin_anew(Batches *batches)
-{
-	CoreArgs	args = {0};
-
-	core_arg_text(&args, batches->request->into);
-	core_execute("UPDATE visage.run_log AS r SET state = 'failed', finished_at = clock_timestamp(),"
-				 " error = 'the session ended during the run'"
-				 " FROM (SELECT run_id FROM visage.run_log WHERE kind = 'scoring' AND name = $1"
-				 " AND state = 'running' FOR UPDATE SKIP LOCKED) AS o WHERE r.run_id = o.run_id",
-				 &args, SPI_OK_UPDATE);
-	refuse_running(batches->request);
-	batches->run.id = score_begin_run(batches->request->into);
-}
-
 /* Claims the run: step of core_try. */
 static void
 claim(void *arg)
@@ -199,7 +191,7 @@ claim(void *arg)
 	batches->said = describe_request(batches, table);
 	batches->resumed = OidIsValid(table) && take_up(batches);
 	if (!batches->resumed)
-		begin_anew(batches);
+		batches->run.id = score_begin_run(batches->request->into);
 	core_become_caller(&caller);
 	if (batches->resumed)
 		ereport(NOTICE,

@@ -105,6 +105,15 @@ class ScoreTable(unittest.TestCase):
         self.check()
         self.assertEqual(self.database.value("SELECT count(*) FROM scored WHERE reasons IS NULL"), 0)
 
+    def test_a_call_in_one_transaction_begins_anew(self):
+        slow = self.start_slow()
+        house.Cluster().restart()
+        slow.join()
+        self.keeper.close()
+        self.assertEqual(self.call(options="-c visage.score_batch=0"), [])
+        self.check()
+        self.assertEqual(self.database.rows("SELECT state FROM visage.runs WHERE kind = 'scoring' ORDER BY run_id"), [("failed",), ("success",)])
+
     def test_another_version_begins_anew(self):
         slow = self.start_slow()
         slow.cancel()
