@@ -85,6 +85,7 @@ extern void pmml_add_answer(PmmlDocument *document, PmmlSegment *segment,
 							const char *name, bool single);
 
 /* export_pmml_field.c: expressions */
+extern bool pmml_is_missing(const PmmlDocument *document, uint32 slot);
 extern char *pmml_ref(PmmlDocument *document, uint32 slot);
 extern char *pmml_constant_of(double number);
 extern char *pmml_apply(const char *function, const char *a, const char *b,

@@ -290,9 +290,37 @@ pmml_add_segment(PmmlDocument *document, const char *element)
 
 /* ---- expressions ---- */
 
+/* Is the slot a constant? */
+static bool
+is_constant(const PmmlDocument *document, uint32 slot, double *number)
+{
+	uint32		from = pmml_source(document, slot).slot;
+	const ModelStep *step = document->writers[from] == MODEL_NONE ? NULL :
+	&document->steps[document->writers[from]];
+
+	if (step == NULL || step->op != MODEL_FILL)
+		return false;
+	*number = MODEL_AT(document->image, double, step->data)[from - step->out];
+	return true;
+}
+
+/* Is the slot always a missing value? */
+bool
+pmml_is_missing(const PmmlDocument *document, uint32 slot)
+{
+	double		number;
+
+	return is_constant(document, slot, &number) && isnan(number);
+}
+
+/* A reference to a slot's field, or the constant that it is. */
 char *
 pmml_ref(PmmlDocument *document, uint32 slot)
 {
+	double		number;
+
+	if (is_constant(document, slot, &number))
+		return pmml_constant_of(number);
 	return psprintf("<FieldRef field=\"%s\"/>", pmml_field(document, slot));
 }
 

@@ -333,6 +333,21 @@ two_operands(const ModelStep *step, char *x, char *y)
 	}
 }
 
+/* a is not 0 ? b : c; an if without an else is a missing value. */
+static char *
+choice_of(PmmlDocument *document, uint32 a, uint32 b, uint32 c, char *yes)
+{
+	char	   *x = pmml_ref(document, a);
+
+	if (pmml_is_missing(document, b))
+		return pmml_apply("if",
+						  pmml_apply_or("equal", "false", x, pmml_constant_of(0)),
+						  pmml_ref(document, c), NULL);
+	return pmml_apply("if", is_true(x), yes,
+					  pmml_is_missing(document, c) ? NULL :
+					  pmml_ref(document, c));
+}
+
 /* Element i of a step of two operands or three. */
 static void
 several_operands(PmmlDocument *document, const ModelStep *step, uint32 i)
@@ -360,8 +375,7 @@ several_operands(PmmlDocument *document, const ModelStep *step, uint32 i)
 		pmml_ref(document, b);
 	if (step->op == MODEL_WHERE)
 		set(document, step, i,
-			pmml_apply("if", is_true(pmml_ref(document, a)), y,
-					   pmml_ref(document, c)), late);
+			choice_of(document, a, b, c, y), late);
 	else
 		set(document, step, i,
 			two_operands(step, pmml_ref(document, a), y), late);
