@@ -182,6 +182,19 @@ add_weight(Ensemble *ensemble, double weight)
 	return ensemble->weights.count - 1;
 }
 
+/*
+ * A weight whose number is not that of the node beside it: onnxruntime 1.22
+ * takes two children of one number for one, though one is a leaf.  A weight
+ * in between belongs to no leaf.
+ */
+static int64
+add_weight_beside(Ensemble *ensemble, double weight, int64 sibling)
+{
+	if (ensemble->weights.count == sibling)
+		(void) add_weight(ensemble, 0);
+	return add_weight(ensemble, weight);
+}
+
 /* The members of a node's set, and NaN behind them. */
 static void
 add_members(Ensemble *ensemble, const ModelNode *node)
@@ -249,7 +262,7 @@ linear_weight(const Ensemble *ensemble, const ModelLinearLeaf *linear,
 
 /* Adds a leaf, with tests of its x above it. */
 static int64
-add_leaf(Ensemble *ensemble, uint32 leaf, bool *is_leaf)
+add_leaf(Ensemble *ensemble, uint32 leaf, int64 sibling, bool *is_leaf)
 {
 	const ModelTrees *trees = ensemble->trees;
 	const ModelLinearLeaf *linear = (trees->flags & MODEL_TREES_LINEAR) ?
@@ -260,10 +273,11 @@ add_leaf(Ensemble *ensemble, uint32 leaf, bool *is_leaf)
 
 	*is_leaf = linear == NULL || linear->count == 0;
 	if (linear == NULL)
-		return add_weight(ensemble, plain_weight(ensemble, leaf));
+		return add_weight_beside(ensemble, plain_weight(ensemble, leaf),
+								 sibling);
 	if (linear->count == 0)
-		return add_weight(ensemble, ensemble->factor == MODEL_NONE ?
-						  linear->constant : 0);
+		return add_weight_beside(ensemble, ensemble->factor == MODEL_NONE ?
+								 linear->constant : 0, sibling);
 	coefficients = MODEL_AT(ensemble->image, ModelCoefficient,
 							trees->coefficients) + linear->first;
 	for (uint32 i = 0; i < linear->count; i++)
@@ -276,8 +290,10 @@ add_leaf(Ensemble *ensemble, uint32 leaf, bool *is_leaf)
 			first = next;
 		else
 			set_child(ensemble, last, 0, next, false);
+		/* the next test is numbered so */
 		set_child(ensemble, next, 1,
-				  add_weight(ensemble, plain_weight(ensemble, leaf)), true);
+				  add_weight_beside(ensemble, plain_weight(ensemble, leaf),
+									ensemble->modes.count), true);
 		last = next;
 	}
 	set_child(ensemble, last, 0,
@@ -286,9 +302,9 @@ add_leaf(Ensemble *ensemble, uint32 leaf, bool *is_leaf)
 	return first;
 }
 
-/* Adds a node with all below it. */
+/* Adds a node with all below it, beside one of that number. */
 static int64
-add_node(Ensemble *ensemble, uint32 number, bool *is_leaf)
+add_node(Ensemble *ensemble, uint32 number, int64 sibling, bool *is_leaf)
 {
 	const ModelNode *nodes = MODEL_AT(ensemble->image, ModelNode,
 									  ensemble->trees->nodes);
@@ -297,14 +313,17 @@ add_node(Ensemble *ensemble, uint32 number, bool *is_leaf)
 
 	check_stack_depth();
 	if (MODEL_NODE_TEST(node) & MODEL_TEST_LEAF)
-		return add_leaf(ensemble, (uint32) node->u.threshold, is_leaf);
+		return add_leaf(ensemble, (uint32) node->u.threshold, sibling, is_leaf);
 	added = add_inner(ensemble, node);
+	/* the second, if it is no leaf, is numbered after all of the first */
+	sibling = ensemble->modes.count;
 	for (int side = 0; side < 2; side++)
 	{
 		bool		leaf;
-		int64		child = add_node(ensemble, node->next + side, &leaf);
+		int64		child = add_node(ensemble, node->next + side, sibling, &leaf);
 
 		set_child(ensemble, added, side, child, leaf);
+		sibling = child;
 	}
 	*is_leaf = false;
 	return added;
@@ -346,7 +365,7 @@ add_trees(Ensemble *ensemble)
 		if ((trees->leaf_width == 1 && tree[i].output != ensemble->output) ||
 			!has_factor(ensemble, &tree[i]))
 			continue;
-		root = add_node(ensemble, tree[i].root, &is_leaf);
+		root = add_node(ensemble, tree[i].root, -1, &is_leaf);
 		if (is_leaf)
 		{
 			int64		test = add_test(ensemble, 0, MODE_LEQ, 0, false);

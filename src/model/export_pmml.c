@@ -171,6 +171,77 @@ skip_normalisation(const PmmlDocument *document, Answer *answer)
 		answer->slots = slots;
 }
 
+/* Do the values of each leaf, with the base, add up to 1? */
+static bool
+trees_add_up(const PmmlDocument *document, const ModelStep *step)
+{
+	const ModelTrees *trees = MODEL_AT(document->image, ModelTrees, step->data);
+	const ModelTree *tree = MODEL_AT(document->image, ModelTree, trees->trees);
+	const double *leaves = MODEL_AT(document->image, double, trees->leaves);
+	const double *base = MODEL_AT(document->image, double, trees->base);
+	double		total = 0;
+
+	if (trees->leaf_width != step->count || step->count < 2)
+		return false;
+	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
+		double		least = INFINITY;
+		double		most = -INFINITY;
+
+		for (uint32 j = tree[i].first_leaf;
+			 j < tree[i].first_leaf + tree[i].leaf_count; j++)
+		{
+			double		sum = 0;
+
+			for (uint32 k = 0; k < step->count; k++)
+				sum += leaves[(Size) j * trees->leaf_width + k];
+			least = Min(least, sum);
+			most = Max(most, sum);
+		}
+		if (most - least > 1e-5)
+			return false;
+		total += most;
+	}
+	for (uint32 k = 0; k < step->count; k++)
+		total += base[k];
+	return fabs(total / trees->divisor - 1) <= 1e-5;
+}
+
+/*
+ * Do the scores add up to 1?  For PMML the last class, or the first of two,
+ * has what the others leave.
+ */
+static bool
+add_up(const PmmlDocument *document, const uint32 *slots, int count)
+{
+	const ModelStep *step = step_of(document, slots[0]);
+	uint32	   *inner;
+
+	if (step == NULL)
+		return false;
+	switch ((ModelOp) step->op)
+	{
+		case MODEL_SOFTMAX:
+		case MODEL_NORMALIZE_L1:
+		case MODEL_DIVIDE:
+			return true;
+		case MODEL_SUBTRACT:
+		case MODEL_SIGMOID:
+			return count == 2;
+		case MODEL_TREES:
+			return trees_add_up(document, step);
+		case MODEL_WHERE:
+			/* missing, or what is added up to 1 */
+			inner = palloc(sizeof(uint32) * count);
+			for (int i = 0; i < count; i++)
+				inner[i] = pmml_source(document,
+									   (pmml_is_missing(document, step->b) ? step->c : step->b) + i).slot;
+			return add_up(document, inner, count);
+		default:
+			return false;
+	}
+}
+
 static Answer
 find_answer(const PmmlDocument *document)
 {
@@ -192,6 +263,8 @@ find_answer(const PmmlDocument *document)
 	}
 	skip_normalisation(document, &answer);
 	step = step_of(document, answer.slots[0]);
+	if (!add_up(document, answer.slots, answer.count))
+		pmml_refuse_export("scores of classes that do not add up to 1");
 	if (is_softmax(document, answer.slots, answer.count))
 	{
 		answer.method = "softmax";
@@ -200,8 +273,6 @@ find_answer(const PmmlDocument *document)
 	}
 	else if (answer.count == 2)
 	{
-		if (step != NULL && step->op == MODEL_NEGATE)
-			pmml_refuse_export("scores of two classes that are no probabilities");
 		answer.method = link_of(document, answer.slots[1], &answer.slots[1]);
 		answer.slots[0] = MODEL_NONE;
 	}
@@ -293,6 +364,10 @@ write_outputs(PmmlDocument *document, const Answer *answer,
 		write_choice(document, outputs);
 		return;
 	}
+	if (answer->count > 1)
+		appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
+						 " optype=\"continuous\" dataType=\"double\""
+						 " feature=\"predictedValue\"/>\n", label(document, 0));
 	for (int i = 1; i < answer->count; i++)
 		appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
 						 " optype=\"continuous\" dataType=\"double\""
