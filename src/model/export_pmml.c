@@ -144,6 +144,46 @@ is_softmax(const PmmlDocument *document, const uint32 *slots, int count)
 	return true;
 }
 
+/* The slots that a step's first operand has for these results. */
+static uint32 *
+operands_of(const PmmlDocument *document, uint32 first, int count)
+{
+	uint32	   *slots = palloc(sizeof(uint32) * count);
+
+	for (int i = 0; i < count; i++)
+		slots[i] = pmml_source(document, first + i).slot;
+	return slots;
+}
+
+/*
+ * Are two scores the logistic function of -x and x, as ONNX's classifiers
+ * compute it: by cases of x < 0?  Then x.
+ */
+static bool
+is_logistic_pair(const PmmlDocument *document, const uint32 *slots,
+				 uint32 *before)
+{
+	const ModelStep *step = step_of(document, slots[0]);
+	const ModelStep *less;
+	const ModelStep *negative;
+	uint32		x;
+
+	if (step == NULL || step->op != MODEL_WHERE || step->count != 2 ||
+		slots[0] != step->out || slots[1] != step->out + 1)
+		return false;
+	less = step_of(document, pmml_source(document, step->a).slot);
+	if (less == NULL || less->op != MODEL_LESS || less->count != 2 ||
+		less->b != MODEL_NONE)
+		return false;
+	negative = step_of(document, pmml_source(document, less->a).slot);
+	x = pmml_source(document, less->a + 1).slot;
+	if (negative == NULL || negative->op != MODEL_NEGATE ||
+		pmml_source(document, negative->a).slot != x)
+		return false;
+	*before = x;
+	return true;
+}
+
 /*
  * What a division by the sum leaves as it is, but for the last digit: a
  * softmax, and two probabilities of which one is what the other leaves.
@@ -154,6 +194,7 @@ skip_normalisation(const PmmlDocument *document, Answer *answer)
 	const ModelStep *step = step_of(document, answer->slots[0]);
 	const ModelStep *before;
 	uint32	   *slots = palloc(sizeof(uint32) * answer->count);
+	uint32		x;
 
 	if (step == NULL || step->op != MODEL_NORMALIZE_L1 ||
 		step->count != answer->count)
@@ -167,7 +208,8 @@ skip_normalisation(const PmmlDocument *document, Answer *answer)
 	before = step_of(document, slots[0]);
 	if (is_softmax(document, slots, answer->count) ||
 		(answer->count == 2 && before != NULL &&
-		 (before->op == MODEL_SUBTRACT || before->op == MODEL_SIGMOID)))
+		 (before->op == MODEL_SUBTRACT || before->op == MODEL_SIGMOID ||
+		  is_logistic_pair(document, slots, &x))))
 		answer->slots = slots;
 }
 
@@ -195,6 +237,8 @@ trees_add_up(const PmmlDocument *document, const ModelStep *step)
 
 			for (uint32 k = 0; k < step->count; k++)
 				sum += leaves[(Size) j * trees->leaf_width + k];
+			if (isnan(sum))
+				continue;
 			least = Min(least, sum);
 			most = Max(most, sum);
 		}
@@ -215,7 +259,7 @@ static bool
 add_up(const PmmlDocument *document, const uint32 *slots, int count)
 {
 	const ModelStep *step = step_of(document, slots[0]);
-	uint32	   *inner;
+	uint32		before;
 
 	if (step == NULL)
 		return false;
@@ -230,13 +274,15 @@ add_up(const PmmlDocument *document, const uint32 *slots, int count)
 			return count == 2;
 		case MODEL_TREES:
 			return trees_add_up(document, step);
+		case MODEL_COPY:
+			return add_up(document, operands_of(document, step->a, count),
+						  count);
 		case MODEL_WHERE:
-			/* missing, or what is added up to 1 */
-			inner = palloc(sizeof(uint32) * count);
-			for (int i = 0; i < count; i++)
-				inner[i] = pmml_source(document,
-									   (pmml_is_missing(document, step->b) ? step->c : step->b) + i).slot;
-			return add_up(document, inner, count);
+			/* missing, or what adds up */
+			if (pmml_is_missing(document, step->b))
+				return add_up(document,
+							  operands_of(document, step->c, count), count);
+			return count == 2 && is_logistic_pair(document, slots, &before);
 		default:
 			return false;
 	}
@@ -273,7 +319,11 @@ find_answer(const PmmlDocument *document)
 	}
 	else if (answer.count == 2)
 	{
-		answer.method = link_of(document, answer.slots[1], &answer.slots[1]);
+		if (is_logistic_pair(document, answer.slots, &answer.slots[1]))
+			answer.method = "logit";
+		else
+			answer.method = link_of(document, answer.slots[1],
+									&answer.slots[1]);
 		answer.slots[0] = MODEL_NONE;
 	}
 	return answer;
