@@ -96,7 +96,7 @@ def main():
             session.execute("LOAD 'visage_net'")
             memory = Memory(session.info.backend_pid)
             session.execute("CALL visage_ingest('shop.orders')")
-            measures.state("peak memory of the ingesting process while doing it, above its start (MiB)", memory.end())
+            measures.state("peak memory of the ingesting process while reading another PostgreSQL, above its start (MiB)", memory.end())
     measures.close()
 
 
