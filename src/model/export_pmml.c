@@ -155,6 +155,46 @@ operands_of(const PmmlDocument *document, uint32 first, int count)
 	return slots;
 }
 
+/* The slot behind steps that only move or copy. */
+static uint32
+behind_copies(const PmmlDocument *document, uint32 slot)
+{
+	const ModelStep *step;
+
+	slot = pmml_source(document, slot).slot;
+	while ((step = step_of(document, slot)) != NULL && step->op == MODEL_COPY)
+		slot = pmml_source(document, step->a + slot - step->out).slot;
+	return slot;
+}
+
+/* Is one slot minus the other, by a step or by its coefficients? */
+static bool
+is_negative_of(const PmmlDocument *document, uint32 slot, uint32 other)
+{
+	const ModelStep *step = step_of(document, slot);
+	const ModelStep *opposite = step_of(document, other);
+	const ModelTerm *a;
+	const ModelTerm *b;
+
+	if (step == NULL || opposite == NULL)
+		return false;
+	if (step->op == MODEL_NEGATE)
+		return behind_copies(document, step->a + slot - step->out) == other;
+	if (step->op != MODEL_LINEAR || opposite->op != MODEL_LINEAR ||
+		step->data_count != opposite->data_count ||
+		step->bias != -opposite->bias)
+		return false;
+	a = MODEL_AT(document->image, ModelTerm, step->data);
+	b = MODEL_AT(document->image, ModelTerm, opposite->data);
+	for (uint32 i = 0; i < step->data_count; i++)
+		if (a[i].slot != b[i].slot || a[i].exponent != b[i].exponent ||
+			a[i].center != b[i].center || a[i].table != 0 ||
+			b[i].table != 0 || a[i].coefficient != -b[i].coefficient ||
+			!isnan(a[i].missing) || !isnan(b[i].missing))
+			return false;
+	return true;
+}
+
 /*
  * Are two scores the logistic function of -x and x, as ONNX's classifiers
  * compute it: by cases of x < 0?  Then x.
@@ -165,7 +205,6 @@ is_logistic_pair(const PmmlDocument *document, const uint32 *slots,
 {
 	const ModelStep *step = step_of(document, slots[0]);
 	const ModelStep *less;
-	const ModelStep *negative;
 	uint32		x;
 
 	if (step == NULL || step->op != MODEL_WHERE || step->count != 2 ||
@@ -175,10 +214,8 @@ is_logistic_pair(const PmmlDocument *document, const uint32 *slots,
 	if (less == NULL || less->op != MODEL_LESS || less->count != 2 ||
 		less->b != MODEL_NONE)
 		return false;
-	negative = step_of(document, pmml_source(document, less->a).slot);
-	x = pmml_source(document, less->a + 1).slot;
-	if (negative == NULL || negative->op != MODEL_NEGATE ||
-		pmml_source(document, negative->a).slot != x)
+	x = behind_copies(document, less->a + 1);
+	if (!is_negative_of(document, behind_copies(document, less->a), x))
 		return false;
 	*before = x;
 	return true;
@@ -213,9 +250,10 @@ skip_normalisation(const PmmlDocument *document, Answer *answer)
 		answer->slots = slots;
 }
 
-/* Do the values of each leaf, with the base, add up to 1? */
+/* Do so many values of each leaf, with the base, add up to 1? */
 static bool
-trees_add_up(const PmmlDocument *document, const ModelStep *step)
+trees_add_up(const PmmlDocument *document, const ModelStep *step,
+			 uint32 first, uint32 count)
 {
 	const ModelTrees *trees = MODEL_AT(document->image, ModelTrees, step->data);
 	const ModelTree *tree = MODEL_AT(document->image, ModelTree, trees->trees);
@@ -223,7 +261,7 @@ trees_add_up(const PmmlDocument *document, const ModelStep *step)
 	const double *base = MODEL_AT(document->image, double, trees->base);
 	double		total = 0;
 
-	if (trees->leaf_width != step->count || step->count < 2)
+	if (trees->leaf_width < first + count || count < 2)
 		return false;
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
@@ -235,7 +273,7 @@ trees_add_up(const PmmlDocument *document, const ModelStep *step)
 		{
 			double		sum = 0;
 
-			for (uint32 k = 0; k < step->count; k++)
+			for (uint32 k = first; k < first + count; k++)
 				sum += leaves[(Size) j * trees->leaf_width + k];
 			if (isnan(sum))
 				continue;
@@ -246,7 +284,7 @@ trees_add_up(const PmmlDocument *document, const ModelStep *step)
 			return false;
 		total += most;
 	}
-	for (uint32 k = 0; k < step->count; k++)
+	for (uint32 k = first; k < first + count; k++)
 		total += base[k];
 	return fabs(total / trees->divisor - 1) <= 1e-5;
 }
@@ -273,7 +311,7 @@ add_up(const PmmlDocument *document, const uint32 *slots, int count)
 		case MODEL_SIGMOID:
 			return count == 2;
 		case MODEL_TREES:
-			return trees_add_up(document, step);
+			return trees_add_up(document, step, slots[0] - step->out, count);
 		case MODEL_COPY:
 			return add_up(document, operands_of(document, step->a, count),
 						  count);
