@@ -121,6 +121,8 @@ extern CoreDeclared core_declare(const CoreDeclaration *declaration);
 extern Jsonb *core_find_declaration(const char *noun, const char *name,
 									bool missing_ok);
 extern bool core_is_paused(const char *noun, const char *name);
+extern char **core_declared_with(const char *noun, const char *argument,
+								 const char *value, int *count);
 extern void core_forget_declaration(const char *noun, const char *name);
 
 /* ---- changing one (alter.c) ---- */

@@ -252,6 +252,36 @@ core_find_declaration(const char *noun, const char *name, bool missing_ok)
 	return text ? core_json_parse(text) : NULL;
 }
 
+/*
+ * The names of the nouns whose definition has this value, in order,
+ * allocated in the context current at the call.  Opens its own SPI
+ * connection and reads as the owner.
+ */
+char	  **
+core_declared_with(const char *noun, const char *argument, const char *value,
+				   int *count)
+{
+	CoreIdentity caller;
+	CoreArgs	args = {0};
+	MemoryContext context = CurrentMemoryContext;
+	char	  **names;
+
+	core_spi_begin();
+	core_become_owner(&caller);
+	core_arg_text(&args, noun);
+	core_arg_text(&args, argument);
+	core_arg_text(&args, value);
+	*count = (int) core_execute("SELECT name FROM visage.declarations"
+								" WHERE noun = $1 AND definition ->> $2 = $3"
+								" ORDER BY name", &args, SPI_OK_SELECT);
+	names = MemoryContextAlloc(context, sizeof(char *) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+		names[i] = MemoryContextStrdup(context, core_value_text(i, 1));
+	core_become_caller(&caller);
+	core_spi_end();
+	return names;
+}
+
 /* Has somebody paused this noun? */
 bool
 core_is_paused(const char *noun, const char *name)

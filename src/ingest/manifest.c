@@ -25,25 +25,12 @@ static const char *const merged[] = {
 static void
 check_sources(const char *connector, Jsonb *manifest)
 {
-	CoreIdentity caller;
-	CoreArgs	args = {0};
-	uint64		count;
-	char	  **names;
+	int			count;
+	char	  **names = core_declared_with("source", "connector", connector,
+										   &count);
 
-	core_arg_text(&args, connector);
-	core_spi_begin();
-	core_become_owner(&caller);
-	count = core_execute("SELECT name FROM visage.declarations"
-						 " WHERE noun = 'source'"
-						 " AND definition ->> 'connector' = $1"
-						 " ORDER BY name", &args, SPI_OK_SELECT);
-	names = palloc(sizeof(char *) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-		names[i] = core_value_text(i, 1);
-	core_become_caller(&caller);
-	for (uint64 i = 0; i < count; i++)
+	for (int i = 0; i < count; i++)
 		ingest_check_source(names[i], manifest);
-	core_spi_end();
 }
 
 PG_FUNCTION_INFO_V1(visage_create_connector);
@@ -96,7 +83,8 @@ visage_drop_connector(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CoreIdentity caller;
 	CoreArgs	args = {0};
-	char	   *source;
+	char	  **sources;
+	int			count;
 
 	(void) core_find_declaration("connector", name, false);
 	core_arg_text(&args, name);
@@ -108,15 +96,12 @@ visage_drop_connector(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("connector \"%s\" is built in", name)));
-	source = core_query_text("SELECT name FROM visage.declarations"
-							 " WHERE noun = 'source'"
-							 " AND definition ->> 'connector' = $1"
-							 " ORDER BY name", &args, CurrentMemoryContext);
-	if (source != NULL)
+	sources = core_declared_with("source", "connector", name, &count);
+	if (count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("connector \"%s\" has sources", name),
-				 errdetail("One is \"%s\".", source),
+				 errdetail("One is \"%s\".", sources[0]),
 				 errhint("Drop its sources first.")));
 	core_forget_declaration("connector", name);
 	core_become_caller(&caller);

@@ -209,25 +209,12 @@ check_source_options(Jsonb *options, Jsonb *manifest)
 static void
 check_streams(const char *source)
 {
-	CoreIdentity caller;
-	CoreArgs	args = {0};
-	uint64		count;
-	char	  **names;
+	int			count;
+	char	  **names = core_declared_with("stream", "source", source,
+										   &count);
 
-	core_arg_text(&args, source);
-	core_spi_begin();
-	core_become_owner(&caller);
-	count = core_execute("SELECT name FROM visage.declarations"
-						 " WHERE noun = 'stream'"
-						 " AND definition ->> 'source' = $1"
-						 " ORDER BY name", &args, SPI_OK_SELECT);
-	names = palloc(sizeof(char *) * (count + 1));
-	for (uint64 i = 0; i < count; i++)
-		names[i] = core_value_text(i, 1);
-	core_become_caller(&caller);
-	for (uint64 i = 0; i < count; i++)
+	for (int i = 0; i < count; i++)
 		ingest_check_declared(names[i]);
-	core_spi_end();
 }
 
 /* What a source says, against its connector. */
@@ -430,23 +417,19 @@ visage_drop_source(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CoreIdentity caller;
-	CoreArgs	args = {0};
-	char	   *stream;
+	char	  **streams;
+	int			count;
 
 	core_lock_declarations();
 	(void) core_find_declaration("source", name, false);
-	core_arg_text(&args, name);
 	core_spi_begin();
 	core_become_owner(&caller);
-	stream = core_query_text("SELECT name FROM visage.declarations"
-							 " WHERE noun = 'stream'"
-							 " AND definition ->> 'source' = $1"
-							 " ORDER BY name", &args, CurrentMemoryContext);
-	if (stream != NULL)
+	streams = core_declared_with("stream", "source", name, &count);
+	if (count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("source \"%s\" has streams", name),
-				 errdetail("One is \"%s\".", stream),
+				 errdetail("One is \"%s\".", streams[0]),
 				 errhint("Drop its streams first.")));
 	net_forget_secrets(name);
 	core_forget_declaration("source", name);
