@@ -20,19 +20,17 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/pg_am.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "core/core.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "ingest/database.h"
+#include "ingest/staging_key.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -63,16 +61,9 @@ typedef struct Target
 	int			row_of[MOST_SLOTS];
 	BulkInsertState bulk;
 	bool		row_by_row;		/* triggers or generated columns */
-	bool		append;
-	Relation	index;			/* of the key, NULL: nothing is looked up */
-	ScanKeyData keys[INDEX_MAX_KEYS];
-	int			key_count;
-	IndexScanDesc scan;
-	SnapshotData dirty;
-	TupleTableSlot *found;
+	StagingKey	key;
 	int			run_attribute;
 	int			time_attribute;
-	int			hash_attribute;
 	MemoryContext context;		/* of values */
 } Target;
 
@@ -93,62 +84,6 @@ typedef struct Part
 
 /* ---- opening ---- */
 
-/* Is this the index of the key, and of the hash for 'append'? */
-static bool
-is_key_index(const Target *target, Relation index)
-{
-	const IngestStream *stream = target->run->stream;
-	Form_pg_index form = index->rd_index;
-	int			wanted = stream->key_count + target->append;
-
-	if (!form->indisunique || !form->indimmediate || !form->indisvalid ||
-		form->indnkeyatts != wanted || index->rd_rel->relam != BTREE_AM_OID ||
-		RelationGetIndexPredicate(index) != NIL ||
-		RelationGetIndexExpressions(index) != NIL)
-		return false;
-	for (int i = 0; i < stream->key_count; i++)
-		if (form->indkey.values[i] !=
-			get_attnum(RelationGetRelid(target->relation),
-					   core_snake_case(stream->keys[i])))
-			return false;
-	return !target->append ||
-		form->indkey.values[wanted - 1] == target->hash_attribute;
-}
-
-/* Prepares to look keys up. */
-static void
-open_key_index(Target *target)
-{
-	ResultRelInfo *info = target->info;
-
-	for (int i = 0; i < info->ri_NumIndices && target->index == NULL; i++)
-		if (is_key_index(target, info->ri_IndexRelationDescs[i]))
-			target->index = info->ri_IndexRelationDescs[i];
-	if (target->index == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s has lost the index of its key",
-						RelationGetRelationName(target->relation)),
-				 errhint("Make its primary key again.")));
-	target->key_count = target->index->rd_index->indnkeyatts;
-	for (int i = 0; i < target->key_count; i++)
-	{
-		Oid			type = target->index->rd_opcintype[i];
-		Oid			equal =
-		get_opfamily_member(target->index->rd_opfamily[i], type, type,
-							BTEqualStrategyNumber);
-
-		ScanKeyInit(&target->keys[i], i + 1, BTEqualStrategyNumber,
-					get_opcode(equal), (Datum) 0);
-		target->keys[i].sk_collation = target->index->rd_indcollation[i];
-	}
-	InitDirtySnapshot(target->dirty);
-	target->found = table_slot_create(target->relation, NULL);
-	target->scan = core_compat_index_beginscan(target->relation,
-											   target->index, &target->dirty,
-											   target->key_count);
-}
-
 /*
  * Opens the table, in the current memory context, inside a subtransaction: if
  * that is aborted nothing of the target is to be closed.
@@ -160,7 +95,6 @@ open_target(IngestRun *run, Oid table, bool look_up)
 	TupleConstr *constraints;
 
 	target->run = run;
-	target->append = strcmp(run->stream->disposition, "append") == 0;
 	target->estate = CreateExecutorState();
 	target->estate->es_snapshot = GetActiveSnapshot();
 	target->estate->es_output_cid = GetCurrentCommandId(true);
@@ -172,14 +106,14 @@ open_target(IngestRun *run, Oid table, bool look_up)
 	ExecOpenIndices(target->info, false);
 	target->run_attribute = get_attnum(table, "_run_id");
 	target->time_attribute = get_attnum(table, "_ingested_at");
-	target->hash_attribute = get_attnum(table, "_record_hash");
 	constraints = target->relation->rd_att->constr;
 	target->row_by_row = target->info->ri_TrigDesc != NULL ||
 		(constraints != NULL && constraints->has_generated_stored);
 	target->context = run->row_context;
 	MemoryContextReset(target->context);
+	staging_key_init(&target->key, target->relation, run->stream);
 	if (look_up && run->stream->key_count > 0)
-		open_key_index(target);
+		staging_key_open(&target->key, target->info, run->stream);
 	if (target->info->ri_TrigDesc != NULL)
 		AfterTriggerBeginQuery();
 	return target;
@@ -193,10 +127,7 @@ close_target(Target *target, int *at)
 	flush(target, at);
 	if (target->info->ri_TrigDesc != NULL)
 		AfterTriggerEndQuery(target->estate);
-	if (target->scan != NULL)
-		index_endscan(target->scan);
-	if (target->found != NULL)
-		ExecDropSingleTupleTableSlot(target->found);
+	staging_key_close(&target->key);
 	if (target->bulk != NULL)
 		FreeBulkInsertState(target->bulk);
 	for (int i = 0; i < target->slot_count; i++)
@@ -276,38 +207,10 @@ make_row(Target *target, char *row, size_t length, uint64 hash)
 			  Int64GetDatum(target->run->run_id));
 	set_value(slot, target->time_attribute,
 			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	set_value(slot, target->hash_attribute, Int64GetDatum((int64) hash));
+	set_value(slot, target->key.hash_attribute, Int64GetDatum((int64) hash));
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(target->relation);
 	return slot;
-}
-
-/* Finds the row with this row's key, into target->found. */
-static bool
-find_row(Target *target, TupleTableSlot *row)
-{
-	for (int i = 0; i < target->key_count; i++)
-	{
-		int			column = target->index->rd_index->indkey.values[i] - 1;
-
-		if (row->tts_isnull[column])
-			return false;
-		target->keys[i].sk_argument = row->tts_values[column];
-	}
-	index_rescan(target->scan, target->keys, target->key_count, NULL, 0);
-	return index_getnext_slot(target->scan, ForwardScanDirection,
-							  target->found);
-}
-
-/* Is the row that was found the same? */
-static bool
-is_unchanged(Target *target, uint64 hash)
-{
-	bool		isnull;
-	Datum		found = slot_getattr(target->found, target->hash_attribute,
-									 &isnull);
-
-	return target->append || (!isnull && DatumGetInt64(found) == (int64) hash);
 }
 
 static void
@@ -332,7 +235,7 @@ update_row(Target *target, TupleTableSlot *row)
 	CommandCounterIncrement();
 	target->estate->es_output_cid = GetCurrentCommandId(true);
 	ExecSimpleRelationUpdate(target->info, target->estate, &target->epq,
-							 target->found, row);
+							 target->key.found, row);
 	ExecClearTuple(row);
 }
 
@@ -343,9 +246,9 @@ put_row(Target *target, char *row, size_t length, int number)
 	uint64		hash = hash_bytes_extended((unsigned char *) row, length, 0);
 	TupleTableSlot *slot = make_row(target, row, length, hash);
 
-	if (target->index == NULL || !find_row(target, slot))
+	if (target->key.index == NULL || !staging_key_find(&target->key, slot))
 		insert_row(target, slot, length, number);
-	else if (is_unchanged(target, hash))
+	else if (staging_key_is_unchanged(&target->key, hash))
 	{
 		ExecClearTuple(slot);
 		return false;

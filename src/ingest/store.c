@@ -19,13 +19,10 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -33,7 +30,7 @@
 #include "core/core.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
-#include "ingest/ingest.h"
+#include "ingest/staging_key.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -80,21 +77,14 @@ struct IngestStore
 	int			landing_attributes[LANDING_ATTRIBUTES];
 	int			capacity;
 	bool		row_by_row;		/* triggers or generated columns */
-	Relation	index;			/* of the key, NULL where there is none */
-	ScanKeyData keys[INDEX_MAX_KEYS];
-	int			key_count;
-	IndexScanDesc scan;			/* during ingest_store */
-	SnapshotData dirty;
-	TupleTableSlot *found;
+	StagingKey	key;			/* without an index where there is none */
 	IngestInput **inputs;		/* by column of the run */
 	int		   *column_of;		/* field → column, -1: none */
 	int			run_attribute;
 	int			time_attribute;
-	int			hash_attribute;
 	int			window_attribute;	/* 0 where there is none */
 	int			deleted_attribute;	/* 0 where there is none */
 	int			cursor_column;	/* of the run's columns, -1: none */
-	bool		append;
 	bool		deletes;		/* records may take their rows away */
 	bool		lenient;		/* values that do not fit are left out */
 	size_t		gathered;		/* bytes of the records in the slots */
@@ -132,59 +122,6 @@ attribute(Relation relation, const char *name)
 	int			number = get_attnum(RelationGetRelid(relation), name);
 
 	return number == InvalidAttrNumber ? 0 : number;
-}
-
-/* Is this the index that tells whether a key is there? */
-static bool
-is_key_index(const IngestStore *store, Relation index)
-{
-	int			wanted = store->run->stream->key_count + store->append;
-	Form_pg_index form = index->rd_index;
-
-	if (!form->indisunique || !form->indimmediate || !form->indisvalid ||
-		form->indnkeyatts != wanted || index->rd_rel->relam != BTREE_AM_OID ||
-		RelationGetIndexPredicate(index) != NIL ||
-		RelationGetIndexExpressions(index) != NIL)
-		return false;
-	for (int i = 0; i < store->run->stream->key_count; i++)
-	{
-		char	   *column = core_snake_case(store->run->stream->keys[i]);
-
-		if (form->indkey.values[i] !=
-			attribute(store->staging.relation, column))
-			return false;
-	}
-	return !store->append ||
-		form->indkey.values[wanted - 1] == store->hash_attribute;
-}
-
-/* Prepares to look keys up. */
-static void
-open_key_index(IngestStore *store)
-{
-	ResultRelInfo *info = store->staging.info;
-
-	for (int i = 0; i < info->ri_NumIndices && store->index == NULL; i++)
-		if (is_key_index(store, info->ri_IndexRelationDescs[i]))
-			store->index = info->ri_IndexRelationDescs[i];
-	if (store->index == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table %s has lost the index of its key",
-						RelationGetRelationName(store->staging.relation)),
-				 errhint("Make its primary key again.")));
-	store->key_count = store->index->rd_index->indnkeyatts;
-	for (int i = 0; i < store->key_count; i++)
-	{
-		Oid			type = store->index->rd_opcintype[i];
-		Oid			equal = get_opfamily_member(store->index->rd_opfamily[i],
-												type, type,
-												BTEqualStrategyNumber);
-
-		ScanKeyInit(&store->keys[i], i + 1, BTEqualStrategyNumber,
-					get_opcode(equal), (Datum) 0);
-		store->keys[i].sk_collation = store->index->rd_indcollation[i];
-	}
 }
 
 /* Which column each field goes to. */
@@ -256,7 +193,6 @@ ingest_open_store(IngestRun *run, int records)
 	int			attributes;
 
 	store->run = run;
-	store->append = strcmp(run->stream->disposition, "append") == 0;
 	store->deletes = strcmp(run->stream->hard_deletes, "ignore") != 0 &&
 		(run->stream->main != NULL ||
 		 strcmp(run->stream->disposition, "merge") == 0);
@@ -273,8 +209,6 @@ ingest_open_store(IngestRun *run, int records)
 	store->run_attribute = attribute(store->staging.relation, "_run_id");
 	store->time_attribute = attribute(store->staging.relation,
 									  "_ingested_at");
-	store->hash_attribute = attribute(store->staging.relation,
-									  "_record_hash");
 	store->window_attribute = attribute(store->staging.relation, "_window");
 	store->deleted_attribute = attribute(store->staging.relation, "_deleted");
 	store->cursor_column = cursor_column(run);
@@ -285,11 +219,10 @@ ingest_open_store(IngestRun *run, int records)
 	store->capacity = Min(store->capacity, Max(records, 1));
 	make_slots(&store->staging, store->capacity);
 	make_slots(&store->landing, store->capacity);
-	store->found = table_slot_create(store->staging.relation, NULL);
 	store->row_by_row = must_go_row_by_row(&store->staging);
+	staging_key_init(&store->key, store->staging.relation, run->stream);
 	if (run->stream->key_count > 0)
-		open_key_index(store);
-	InitDirtySnapshot(store->dirty);
+		staging_key_open(&store->key, store->staging.info, run->stream);
 	ingest_open_encoder(&store->encoder, run);
 	store->row_context = store->room.context = run->row_context;
 	return store;
@@ -316,7 +249,7 @@ close_target(IngestStore *store, Target *target)
 void
 ingest_close_store(IngestStore *store)
 {
-	ExecDropSingleTupleTableSlot(store->found);
+	staging_key_close(&store->key);
 	close_target(store, &store->staging);
 	close_target(store, &store->landing);
 	EvalPlanQualEnd(&store->epq);
@@ -452,53 +385,13 @@ make_row(IngestStore *store, const IngestBatch *batch,
 	set_value(slot, store->run_attribute - 1, Int64GetDatum(run->run_id));
 	set_value(slot, store->time_attribute - 1,
 			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	set_value(slot, store->hash_attribute - 1, Int64GetDatum((int64) hash));
+	set_value(slot, store->key.hash_attribute - 1, Int64GetDatum((int64) hash));
 	if (store->window_attribute > 0 && run->position.window_to != 0)
 		set_value(slot, store->window_attribute - 1,
 				  TimestampTzGetDatum(run->position.window_from));
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(store->staging.relation);
 	return slot;
-}
-
-/* Finds the row with this row's key, into store->found. */
-static bool
-find_row(IngestStore *store, TupleTableSlot *row)
-{
-	MemoryContext caller;
-	bool		found;
-
-	for (int i = 0; i < store->key_count; i++)
-	{
-		int			column = store->index->rd_index->indkey.values[i] - 1;
-
-		if (row->tts_isnull[column])
-			return false;
-		store->keys[i].sk_argument = row->tts_values[column];
-	}
-	/* the scan is used again after the values of the rows are gone */
-	caller = MemoryContextSwitchTo(store->estate->es_query_cxt);
-	if (store->scan == NULL)
-		store->scan = core_compat_index_beginscan(store->staging.relation,
-												  store->index,
-												  &store->dirty,
-												  store->key_count);
-	index_rescan(store->scan, store->keys, store->key_count, NULL, 0);
-	found = index_getnext_slot(store->scan, ForwardScanDirection,
-							   store->found);
-	MemoryContextSwitchTo(caller);
-	return found;
-}
-
-/* Is the row that was found the same record? */
-static bool
-is_unchanged(IngestStore *store, uint64 hash)
-{
-	bool		isnull;
-	Datum		found = slot_getattr(store->found, store->hash_attribute,
-									 &isnull);
-
-	return store->append || (!isnull && DatumGetInt64(found) == (int64) hash);
 }
 
 static void
@@ -522,7 +415,7 @@ update_row(IngestStore *store, TupleTableSlot *row)
 	CommandCounterIncrement();
 	store->estate->es_output_cid = GetCurrentCommandId(true);
 	ExecSimpleRelationUpdate(store->staging.info, store->estate, &store->epq,
-							 store->found, row);
+							 store->key.found, row);
 	ExecClearTuple(row);
 }
 
@@ -532,7 +425,7 @@ delete_row(IngestStore *store)
 	CommandCounterIncrement();
 	store->estate->es_output_cid = GetCurrentCommandId(true);
 	ExecSimpleRelationDelete(store->staging.info, store->estate, &store->epq,
-							 store->found);
+							 store->key.found);
 }
 
 /* The record as it came. */
@@ -571,7 +464,7 @@ static bool
 looks_up(const IngestStore *store, const IngestRecord *record,
 		 const IngestStored *stored)
 {
-	return store->index != NULL &&
+	return store->key.index != NULL &&
 		(!stored->trusting || record->again || takes_away(store, record));
 }
 
@@ -604,7 +497,7 @@ is_later(IngestStore *store, Datum time)
 	TypeCacheEntry *type = lookup_type_cache(column->type,
 											 TYPECACHE_CMP_PROC_FINFO);
 	bool		isnull;
-	Datum		found = slot_getattr(store->found, column->attnum, &isnull);
+	Datum		found = slot_getattr(store->key.found, column->attnum, &isnull);
 
 	return !isnull && OidIsValid(type->cmp_proc_finfo.fn_oid) &&
 		DatumGetInt32(FunctionCall2Coll(&type->cmp_proc_finfo,
@@ -619,13 +512,13 @@ mark_row(IngestStore *store, TupleTableSlot *row, uint64 hash,
 	int			natts = row->tts_tupleDescriptor->natts;
 
 	ExecClearTuple(row);
-	slot_getallattrs(store->found);
+	slot_getallattrs(store->key.found);
 	for (int i = 0; i < natts; i++)
 	{
-		row->tts_isnull[i] = store->found->tts_isnull[i];
+		row->tts_isnull[i] = store->key.found->tts_isnull[i];
 		if (!row->tts_isnull[i])
 			row->tts_values[i] =
-				datumCopy(store->found->tts_values[i],
+				datumCopy(store->key.found->tts_values[i],
 						  TupleDescAttr(row->tts_tupleDescriptor,
 										i)->attbyval,
 						  TupleDescAttr(row->tts_tupleDescriptor, i)->attlen);
@@ -634,7 +527,7 @@ mark_row(IngestStore *store, TupleTableSlot *row, uint64 hash,
 			  Int64GetDatum(store->run->run_id));
 	set_value(row, store->time_attribute - 1,
 			  TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	set_value(row, store->hash_attribute - 1, Int64GetDatum((int64) hash));
+	set_value(row, store->key.hash_attribute - 1, Int64GetDatum((int64) hash));
 	set_value(row, store->deleted_attribute - 1, BoolGetDatum(true));
 	if (time != NULL)
 		set_value(row, store->run->columns[store->cursor_column].attnum - 1,
@@ -654,7 +547,7 @@ take_away(IngestStore *store, const IngestRecord *record,
 	bool		timed;
 
 	ExecClearTuple(row);
-	if (!found || (marked && is_unchanged(store, hash)))
+	if (!found || (marked && staging_key_is_unchanged(&store->key, hash)))
 		return false;
 	timed = deletion_time(store, record, &time);
 	if (timed && is_later(store, time))
@@ -685,7 +578,7 @@ store_record(IngestStore *store, const IngestBatch *batch,
 	hash = hash_bytes_extended((unsigned char *) VARDATA(jsonb),
 							   VARSIZE(jsonb) - VARHDRSZ, 0);
 	row = make_row(store, batch, record, hash);
-	found = looks_up(store, record, stored) && find_row(store, row);
+	found = looks_up(store, record, stored) && staging_key_find(&store->key, row);
 	stored->found += found;
 	if (takes_away(store, record))
 	{
@@ -695,7 +588,7 @@ store_record(IngestStore *store, const IngestBatch *batch,
 	}
 	else if (!found)
 		insert_row(store, row, number);
-	else if (is_unchanged(store, hash))
+	else if (staging_key_is_unchanged(&store->key, hash))
 	{
 		ExecClearTuple(row);
 		return;
@@ -715,10 +608,7 @@ end_group(IngestStore *store)
 {
 	Target	   *targets[2] = {&store->staging, &store->landing};
 
-	if (store->scan != NULL)
-		index_endscan(store->scan);
-	store->scan = NULL;
-	ExecClearTuple(store->found);
+	staging_key_end_scan(&store->key);
 	for (int i = 0; i < 2; i++)
 	{
 		if (targets[i]->bulk != NULL)
@@ -736,10 +626,10 @@ ingest_store_failed(IngestStore *store)
 {
 	Target	   *targets[2] = {&store->staging, &store->landing};
 
-	store->scan = NULL;
-	if (TTS_IS_BUFFERTUPLE(store->found))
-		((BufferHeapTupleTableSlot *) store->found)->buffer = InvalidBuffer;
-	ExecClearTuple(store->found);
+	store->key.scan = NULL;
+	if (TTS_IS_BUFFERTUPLE(store->key.found))
+		((BufferHeapTupleTableSlot *) store->key.found)->buffer = InvalidBuffer;
+	ExecClearTuple(store->key.found);
 	for (int i = 0; i < 2; i++)
 	{
 		targets[i]->bulk = NULL;
@@ -758,7 +648,7 @@ ingest_store_is_empty(const IngestStore *store)
 bool
 ingest_store_may_trust(const IngestStore *store)
 {
-	return store->index != NULL && !store->row_by_row;
+	return store->key.index != NULL && !store->row_by_row;
 }
 
 /*
