@@ -219,6 +219,10 @@ extern void onnx_require_rows(const OnnxImport *import,
 extern OnnxValue *onnx_result_of_rows(OnnxImport *import, int output,
 									  OnnxType type, int width);
 
+/* import_onnx_shape.c */
+extern void onnx_choose(OnnxImport *import, OnnxValue *output, int i,
+						const OnnxValue *input, int64 index);
+
 /* import_onnx_trees.c */
 extern int	onnx_link(OnnxImport *import, int first, int count);
 extern int	onnx_link_one(OnnxImport *import, int slot, int classes);

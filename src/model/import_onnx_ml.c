@@ -550,16 +550,8 @@ op_array_feature_extractor(OnnxImport *import, const OnnxNode *node)
 	output = onnx_output(import, 0, input->type);
 	onnx_set_shape(import, output, 2, dims);
 	for (int i = 0; i < indices->width; i++)
-	{
-		int64		index = onnx_constant_integer(import, indices, i);
-
-		if (index < 0 || index >= input->width)
-			onnx_invalid(import, "index " INT64_FORMAT " of %d elements",
-						 index, input->width);
-		output->slots[i] = input->slots[index];
-		if (input->texts != NULL)
-			output->texts[i] = input->texts[index];
-	}
+		onnx_choose(import, output, i, input,
+					onnx_constant_integer(import, indices, i));
 }
 
 /* ---- linear models ---- */

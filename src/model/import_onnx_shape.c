@@ -196,6 +196,19 @@ op_concat(OnnxImport *import, const OnnxNode *node)
 	}
 }
 
+/* Element i of the output is the input's of this index. */
+void
+onnx_choose(OnnxImport *import, OnnxValue *output, int i,
+			const OnnxValue *input, int64 index)
+{
+	if (index < 0 || index >= input->width)
+		onnx_invalid(import, "index " INT64_FORMAT " of %d elements",
+					 index, input->width);
+	output->slots[i] = input->slots[index];
+	if (input->texts != NULL)
+		output->texts[i] = input->texts[index];
+}
+
 /* Chosen elements of each row; of a rank that drops the axis if asked. */
 static void
 choose(OnnxImport *import, OnnxValue *input, const OnnxValue *indices,
@@ -211,12 +224,7 @@ choose(OnnxImport *import, OnnxValue *input, const OnnxValue *indices,
 
 		if (index < 0)
 			index += input->width;
-		if (index < 0 || index >= input->width)
-			onnx_invalid(import, "index " INT64_FORMAT " of %d elements",
-						 index, input->width);
-		output->slots[i] = input->slots[index];
-		if (input->texts != NULL)
-			output->texts[i] = input->texts[index];
+		onnx_choose(import, output, i, input, index);
 	}
 }
 
