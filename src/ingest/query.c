@@ -329,6 +329,18 @@ choose_stream(IngestRun *run, bool more)
 	return more;
 }
 
+static bool next_query(IngestRun *run);
+
+/* Enters a partition, by its first parent if there are any. */
+static bool
+begin_parents(IngestRun *run)
+{
+	if (run->stream->parent == NULL)
+		return true;
+	rewind_parents(run);
+	return enter_parent(run) || next_query(run);
+}
+
 /* Moves past the query under way; false at the end of the crawl. */
 static bool
 next_query(IngestRun *run)
@@ -353,10 +365,7 @@ next_query(IngestRun *run)
 		position->query_done = true;
 		return false;
 	}
-	if (run->stream->parent == NULL)
-		return true;
-	rewind_parents(run);
-	return enter_parent(run) || next_query(run);
+	return begin_parents(run);
 }
 
 /* Moves to the beginning of the crawl; false where there is nothing to do. */
@@ -368,10 +377,7 @@ first_query(IngestRun *run)
 	if (run->stream->window.step != NULL &&
 		!enter_window(run, windows_begin(run, window_zone(run))))
 		return false;
-	if (run->stream->parent == NULL)
-		return true;
-	rewind_parents(run);
-	return enter_parent(run) || next_query(run);
+	return begin_parents(run);
 }
 
 /* Goes on with a crawl under way; false where it had come to its end. */
