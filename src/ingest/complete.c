@@ -92,14 +92,14 @@ ingest_delete_unseen(IngestRun *run)
 		!OidIsValid(core_table_oid(CORE_LAYER_STAGING,
 								   psprintf("%s__seen", run->stream->table))))
 		return;
-	run->deleted += core_execute(psprintf(
-										  "DELETE FROM %s AS s WHERE NOT EXISTS ("
-										  " SELECT FROM %s AS k WHERE k.source_key = %s)",
-										  core_qualified(CORE_LAYER_STAGING,
-														 run->stream->table),
-										  seen_table(run),
-										  key_expression(run)),
-								 NULL, SPI_OK_DELETE);
+	run->counts.deleted += core_execute(psprintf(
+												 "DELETE FROM %s AS s WHERE NOT EXISTS ("
+												 " SELECT FROM %s AS k WHERE k.source_key = %s)",
+												 core_qualified(CORE_LAYER_STAGING,
+																run->stream->table),
+												 seen_table(run),
+												 key_expression(run)),
+										NULL, SPI_OK_DELETE);
 	core_execute(psprintf("DROP TABLE %s", seen_table(run)), NULL,
 				 SPI_OK_UTILITY);
 }

@@ -124,7 +124,7 @@ commit_batch(IngestRun *run, IngestBatch *batch, const IngestPosition *next)
 	BatchWork	work = {batch, next};
 
 	if (batch->final)
-		run->pages++;
+		run->counts.pages++;
 	if (run->stream->spooled)
 	{
 		ingest_spool_page(run, batch);
@@ -242,7 +242,7 @@ skip_page(IngestRun *run, const IngestFetch *fetch)
 	empty.envelope.length = 2;
 	more = ingest_advance(run, fetch, &empty, &next);
 	move_to(run, &next);
-	run->pages++;
+	run->counts.pages++;
 	return more ? PAGE_MORE : PAGE_LAST;
 }
 

@@ -422,10 +422,10 @@ static void
 commit_page(IngestRun *run, NetDatabasePage *page, NetDatabasePage *next,
 			size_t wanted)
 {
-	run->pages++;
+	run->counts.pages++;
 	if (run->stream->spooled)
 	{
-		run->records += page->count;
+		run->counts.records += page->count;
 		database_spool_page(run, page);
 		return;
 	}

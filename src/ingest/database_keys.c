@@ -204,13 +204,13 @@ database_delete_missing(IngestRun *run)
 		return;
 	core_execute(psprintf("ANALYZE pg_temp.%s", crawl->keys), NULL,
 				 SPI_OK_UTILITY);
-	run->deleted += core_execute(psprintf("DELETE FROM %s AS s WHERE NOT"
-										  " EXISTS (SELECT FROM pg_temp.%s"
-										  " AS k WHERE %s)",
-										  core_qualified(CORE_LAYER_STAGING,
-														 run->stream->table),
-										  crawl->keys, key_condition(run)),
-								 NULL, SPI_OK_DELETE);
+	run->counts.deleted += core_execute(psprintf("DELETE FROM %s AS s WHERE NOT"
+												 " EXISTS (SELECT FROM pg_temp.%s"
+												 " AS k WHERE %s)",
+												 core_qualified(CORE_LAYER_STAGING,
+																run->stream->table),
+												 crawl->keys, key_condition(run)),
+										NULL, SPI_OK_DELETE);
 	core_execute(psprintf("DROP TABLE pg_temp.%s", crawl->keys), NULL,
 				 SPI_OK_UTILITY);
 }

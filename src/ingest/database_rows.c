@@ -311,7 +311,7 @@ try_part(Part *part, char **reason)
 	error = core_try(apply_part, part);
 	if (error == NULL)
 	{
-		part->run->landed += part->landed;
+		part->run->counts.landed += part->landed;
 		return -1;
 	}
 	if (part->target != NULL)
@@ -482,7 +482,7 @@ database_apply_page(IngestRun *run, NetDatabasePage *page,
 	.wanted = wanted};
 	char	   *reason = NULL;
 
-	run->records += page->count;
+	run->counts.records += page->count;
 	if (page->count == 0)
 		return;
 	put_refused_aside(run, page);

@@ -48,11 +48,11 @@ database_apply_spool(IngestRun *run)
 												  "visage spool",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	int64		records = run->records;
+	int64		records = run->counts.records;
 	int64		offset = 0;
 
 	if (strcmp(run->stream->disposition, "replace") == 0)
-		run->deleted +=
+		run->counts.deleted +=
 			core_execute(psprintf("DELETE FROM %s",
 								  core_qualified(CORE_LAYER_STAGING,
 												 run->stream->table)),
@@ -73,7 +73,7 @@ database_apply_spool(IngestRun *run)
 		MemoryContextReset(context);
 	}
 	/* they were counted when they came */
-	run->records = records;
+	run->counts.records = records;
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 }

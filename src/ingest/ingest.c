@@ -158,11 +158,11 @@ go_on_in_hour(IngestRun *run)
 					 &args, SPI_OK_SELECT) == 0)
 		return false;
 	run->run_id = core_value_int8(0, 1);
-	run->pages = core_value_int8(0, 2);
-	run->records = core_value_int8(0, 3);
-	run->landed = core_value_int8(0, 4);
-	run->quarantined = core_value_int8(0, 5);
-	run->deleted = core_value_int8(0, 6);
+	run->counts.pages = core_value_int8(0, 2);
+	run->counts.records = core_value_int8(0, 3);
+	run->counts.landed = core_value_int8(0, 4);
+	run->counts.quarantined = core_value_int8(0, 5);
+	run->counts.deleted = core_value_int8(0, 6);
 	return true;
 }
 
@@ -304,13 +304,13 @@ write_run(IngestRun *run, const char *state, const char *history,
 
 	core_arg_int8(&args, run->run_id);
 	core_arg_text(&args, state);
-	core_arg_int8(&args, run->pages);
-	core_arg_int8(&args, run->records);
-	core_arg_int8(&args, run->landed);
-	core_arg_int8(&args, run->quarantined);
+	core_arg_int8(&args, run->counts.pages);
+	core_arg_int8(&args, run->counts.records);
+	core_arg_int8(&args, run->counts.landed);
+	core_arg_int8(&args, run->counts.quarantined);
 	core_arg_text(&args, history);
 	core_arg_text(&args, error);
-	core_arg_int8(&args, run->deleted);
+	core_arg_int8(&args, run->counts.deleted);
 	/* a run that somebody else has ended stays so */
 	core_execute("UPDATE visage.run_log SET error = $8,"
 				 " state = CASE WHEN $2 = 'running' THEN state ELSE $2 END,"
@@ -351,7 +351,7 @@ describe_page(void *arg)
 
 	if (run->run_id != 0)
 		errcontext("ingesting stream \"%s\", page " INT64_FORMAT,
-				   run->stream->name, run->pages + 1);
+				   run->stream->name, run->counts.pages + 1);
 }
 
 /* ERROR where the call cannot commit, or the database may not run. */

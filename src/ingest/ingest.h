@@ -264,6 +264,16 @@ typedef struct IngestParents
 	int			next;
 } IngestParents;
 
+/* What a run has done so far, as visage.runs tells it. */
+typedef struct IngestCounts
+{
+	int64		pages;
+	int64		records;
+	int64		landed;
+	int64		quarantined;
+	int64		deleted;
+} IngestCounts;
+
 /* What one CALL carries from page to page; lives in its own context. */
 typedef struct IngestRun
 {
@@ -296,11 +306,7 @@ typedef struct IngestRun
 								 * not known yet */
 	int			mistakes;		/* groups it was left out for in vain */
 	List	   *warnings;		/* of the manifest's rules, given already */
-	int64		pages;
-	int64		records;
-	int64		landed;
-	int64		quarantined;
-	int64		deleted;
+	IngestCounts counts;
 	IngestRecord *record_room;	/* for a batch's, from one to the next */
 	int			record_room_count;
 	IngestMember *member_room;

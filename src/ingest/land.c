@@ -52,7 +52,7 @@ ingest_quarantine(IngestRun *run, const IngestRecord *record,
 				 " SELECT FROM visage.quarantine AS q WHERE q.dataset = $1"
 				 " AND md5(q.raw) = md5($5) AND q.replayed_at IS NULL)",
 				 &args, SPI_OK_INSERT);
-	run->quarantined++;
+	run->counts.quarantined++;
 	pfree(raw);
 }
 
@@ -156,8 +156,8 @@ try_group(IngestRun *run, IngestStore *store, const IngestBatch *batch,
 	learn(run, &try.stored, mistaken);
 	if (error == NULL)
 	{
-		run->landed += try.stored.landed;
-		run->deleted += try.stored.deleted;
+		run->counts.landed += try.stored.landed;
+		run->counts.deleted += try.stored.deleted;
 		return -1;
 	}
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
@@ -254,7 +254,7 @@ ingest_apply_batch(IngestRun *run, IngestBatch *batch)
 
 	CoreArgs	args = {0};
 
-	run->records += batch->count;
+	run->counts.records += batch->count;
 	if (batch->count == 0 ||
 		(run->stream->main != NULL &&
 		 !OidIsValid(core_own_table(CORE_LAYER_STAGING, run->stream->table))))

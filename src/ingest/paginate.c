@@ -28,7 +28,7 @@ check_unseen(IngestRun *run, const char *value)
 					 errmsg("the pages of stream \"%s\" lead in circles",
 							run->stream->name),
 					 errdetail("Page " INT64_FORMAT " leads to one that was "
-							   "read before.", run->pages + 1)));
+							   "read before.", run->counts.pages + 1)));
 	if (run->seen_count == run->seen_allocated)
 	{
 		run->seen_allocated = Max(run->seen_allocated * 2, 256);

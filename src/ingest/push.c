@@ -60,9 +60,9 @@ end_push(Push *push)
 	CoreArgs	args = {0};
 
 	core_arg_int8(&args, run->run_id);
-	core_arg_int8(&args, run->records);
-	core_arg_int8(&args, run->landed);
-	core_arg_int8(&args, run->quarantined);
+	core_arg_int8(&args, run->counts.records);
+	core_arg_int8(&args, run->counts.landed);
+	core_arg_int8(&args, run->counts.quarantined);
 	core_execute("UPDATE visage.run_log SET counters = jsonb_build_object("
 				 "'records', $2, 'landed', $3, 'quarantined', $4)"
 				 " WHERE run_id = $1", &args, SPI_OK_UPDATE);
@@ -124,10 +124,10 @@ visage_push(PG_FUNCTION_ARGS)
 	ingest_require_resumed(name);
 	apply(push.run, &split);
 	end_push(&push);
-	values[0] = Int64GetDatum(push.run->landed);
-	values[1] = Int64GetDatum(push.run->records - push.run->landed -
-							  push.run->quarantined);
-	values[2] = Int64GetDatum(push.run->quarantined);
+	values[0] = Int64GetDatum(push.run->counts.landed);
+	values[1] = Int64GetDatum(push.run->counts.records - push.run->counts.landed -
+							  push.run->counts.quarantined);
+	values[2] = Int64GetDatum(push.run->counts.quarantined);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values,
 													  nulls)));
 }
@@ -184,5 +184,5 @@ visage_replay_quarantine(PG_FUNCTION_ARGS)
 	take_quarantined(push.run, &split);
 	apply(push.run, &split);
 	end_push(&push);
-	PG_RETURN_INT64(push.run->records - push.run->quarantined);
+	PG_RETURN_INT64(push.run->counts.records - push.run->counts.quarantined);
 }

@@ -235,7 +235,7 @@ report_status(const IngestRun *run, const NetRequest *request,
 static char *
 page_name(const IngestRun *run)
 {
-	return psprintf("page " INT64_FORMAT, run->pages + 1);
+	return psprintf("page " INT64_FORMAT, run->counts.pages + 1);
 }
 
 /* ---- waits ---- */
@@ -344,7 +344,7 @@ ingest_retry(IngestRun *run, IngestFetch *fetch, const char *problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("page " INT64_FORMAT " of stream \"%s\" is not "
-						"usable", run->pages + 1, run->stream->name),
+						"usable", run->counts.pages + 1, run->stream->name),
 				 errdetail("%s The request was %s %s.", problem,
 						   fetch->request->method, fetch->request->url),
 				 errhint("The pages before it are committed; the next run "

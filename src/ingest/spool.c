@@ -155,10 +155,10 @@ delete_old(IngestRun *run)
 
 	if (!OidIsValid(core_own_table(CORE_LAYER_STAGING, run->stream->table)))
 		return;
-	run->deleted += core_execute(psprintf("DELETE FROM %s WHERE %s",
-										  core_qualified(CORE_LAYER_STAGING,
-														 run->stream->table),
-										  condition), &args, SPI_OK_DELETE);
+	run->counts.deleted += core_execute(psprintf("DELETE FROM %s WHERE %s",
+												 core_qualified(CORE_LAYER_STAGING,
+																run->stream->table),
+												 condition), &args, SPI_OK_DELETE);
 }
 
 /*

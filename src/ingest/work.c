@@ -28,11 +28,7 @@
 typedef struct Before
 {
 	IngestPosition position;
-	int64		pages;
-	int64		records;
-	int64		landed;
-	int64		quarantined;
-	int64		deleted;
+	IngestCounts counts;
 	int			partition_day;
 	bool	   *discarded;		/* of the fields */
 	bool	   *refused;
@@ -42,11 +38,7 @@ static void
 remember(const IngestRun *run, Before *before)
 {
 	before->position = run->position;
-	before->pages = run->pages;
-	before->records = run->records;
-	before->landed = run->landed;
-	before->quarantined = run->quarantined;
-	before->deleted = run->deleted;
+	before->counts = run->counts;
 	before->partition_day = run->partition_day;
 	before->discarded = palloc(sizeof(bool) * Max(run->field_count, 1));
 	before->refused = palloc(sizeof(bool) * Max(run->field_count, 1));
@@ -61,11 +53,7 @@ static void
 go_back(IngestRun *run, const Before *before)
 {
 	run->position = before->position;
-	run->pages = before->pages;
-	run->records = before->records;
-	run->landed = before->landed;
-	run->quarantined = before->quarantined;
-	run->deleted = before->deleted;
+	run->counts = before->counts;
 	run->partition_day = before->partition_day;
 	for (int i = 0; i < run->field_count; i++)
 	{
