@@ -278,6 +278,10 @@ typedef struct HistoryRow
 	ItemPointerData tid;
 } HistoryRow;
 
+/* The most records that are looked up together. */
+#define HISTORY_BATCH 32
+
+typedef struct HistoryBatch HistoryBatch;	/* batch.c */
 typedef struct HistoryTable HistoryTable;	/* table.c */
 typedef struct HistoryWalk HistoryWalk; /* walk.c */
 typedef struct HistorySeen HistorySeen; /* seen.c */
@@ -424,6 +428,15 @@ extern bool history_walk_record(HistoryWalk *walk,
 								const HistoryRecord *record);
 extern void history_end_walk(HistoryWalk *walk);
 
+/* batch.c */
+extern HistoryBatch *history_make_batch(const History *history);
+extern bool history_hold(HistoryBatch *batch, const HistoryRecord *record,
+						 uint64 hash, TupleTableSlot *slot);
+extern int	history_held(const HistoryBatch *batch, const uint64 **hashes);
+extern const HistoryRecord *history_held_record(const HistoryBatch *batch,
+												int i);
+extern void history_let_go(HistoryBatch *batch);
+
 /* seen.c */
 extern HistorySeen *history_make_seen(Size memory);
 extern void history_note_seen(HistorySeen *seen, uint64 hash);
@@ -436,6 +449,8 @@ extern int	history_table_partitions(const HistoryTable *table);
 extern int	history_partition(const HistoryTable *table, uint64 hash);
 extern HistoryEntry *history_find_entry(HistoryTable *table, uint64 hash,
 										const Datum *key);
+extern void history_prefetch(const HistoryTable *table, const uint64 *hashes,
+							 int count);
 extern HistoryEntry *history_next_unseen(HistoryTable *table, uint64 *place);
 extern const HistoryRow *history_fetch_entry(HistoryTable *table,
 											 const HistoryEntry *entry);

@@ -10,8 +10,8 @@
  *
  * A complete extract is walked side by side with all versions (walk.c) or,
  * where the two have not the same order, compared with those of its time at
- * once (table.c), and the versions that no record was found for are touched,
- * too.  Other sources are compared so once they have more than a few records;
+ * once (table.c), some records at a time (batch.c), and the versions that no
+ * record was found for are touched, too.  Other sources are compared so once they have more than a few records;
  * the first ones are looked up by the index, which for a small batch is all.
  *
  *-------------------------------------------------------------------------
@@ -56,6 +56,8 @@ struct HistoryJoin
 	MemoryContext context;
 	MemoryContext record_context;
 	HistoryRecord record;		/* the one at hand */
+	TupleTableSlot *slot;		/* where its columns may lie, or NULL */
+	HistoryBatch *batch;		/* those that wait to be looked up */
 	int		   *head;			/* the columns without which it is no record */
 	int			head_count;
 	int			head_places;	/* in the source's row, up to the last */
@@ -160,6 +162,35 @@ probe(HistoryJoin *join, uint64 hash)
 	tuplesort_puttupleslot(join->touched, carry_record(join, hash));
 }
 
+/* Compares the records that wait with the versions in memory. */
+static void
+probe_held(HistoryJoin *join)
+{
+	HistoryRecord record = join->record;
+	const uint64 *hashes;
+	int			count = history_held(join->batch, &hashes);
+
+	if (count > 1)
+		history_prefetch(join->table, hashes, count);
+	for (int i = 0; i < count; i++)
+	{
+		join->record = *history_held_record(join->batch, i);
+		probe(join, hashes[i]);
+	}
+	join->record = record;
+	history_let_go(join->batch);
+}
+
+/* Compares the record at hand with the versions in memory, or lets it wait. */
+static void
+probe_soon(HistoryJoin *join, uint64 hash)
+{
+	if (join->table == NULL)
+		probe(join, hash);
+	else if (history_hold(join->batch, &join->record, hash, join->slot))
+		probe_held(join);
+}
+
 /* Sends the record at hand to the partition of its key. */
 static void
 route_record(HistoryJoin *join)
@@ -170,7 +201,7 @@ route_record(HistoryJoin *join)
 	history_partition(join->table, hash) : 0;
 
 	if (partition == 0)
-		probe(join, hash);
+		probe_soon(join, hash);
 	else
 		tuplestore_puttupleslot(join->aside[partition],
 								carry_record(join, hash));
@@ -203,6 +234,7 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(join->record_context);
 	}
+	probe_held(join);
 	tuplestore_end(aside);
 	ExecDropSingleTupleTableSlot(slot);
 }
@@ -442,7 +474,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 
 	CHECK_FOR_INTERRUPTS();
 	old = MemoryContextSwitchTo(join->record_context);
+	join->slot = slot;
 	take_row(join, slot);
+	join->slot = NULL;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(join->record_context);
 	return true;
@@ -518,6 +552,7 @@ make_join(HistoryMerge *merge)
 	join->record.values = palloc(sizeof(Datum) * history->column_count);
 	join->record.nulls = palloc(sizeof(bool) * history->column_count);
 	find_head(join);
+	join->batch = history_make_batch(history);
 	if (merge->is_empty)
 		join->seen = history_make_seen(join->memory / 2);
 	join->early = tuplestore_begin_heap(false, false,
@@ -536,6 +571,7 @@ history_read_source(HistoryMerge *merge, const char *query)
 	HistoryJoin *join = make_join(merge);
 
 	run_query(join, query);
+	probe_held(join);
 	if (merge->complete && join->records == 0 && !merge->has_extract_at)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -731,7 +767,8 @@ merge_first(HistoryJoin *join)
 static void
 probe_again(HistoryJoin *join)
 {
-	probe(join, history_key_hash(join->merge->history, join->record.values));
+	probe_soon(join, history_key_hash(join->merge->history,
+									  join->record.values));
 }
 
 /* Writes what the touched keys have become; runs as the owner. */

@@ -30,12 +30,17 @@
 #include "catalog/pg_inherits.h"
 #include "history/history.h"
 #include "miscadmin.h"
+#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_PARTITIONS 1024
 #define MAX_LEAVES (1 << 14)
+
+/* Of a version's tuple, so many bytes are asked for, a cache line each. */
+#define PREFETCHED_BYTES 256
+#define CACHE_LINE 64
 
 typedef struct TableLeaf
 {
@@ -332,13 +337,12 @@ note_buffer(TableLeaf *leaf)
 			((BufferHeapTupleTableSlot *) leaf->slot)->buffer;
 }
 
-/* Takes a version whose key is in the slot, if it is of the partition. */
-static void
-enter(HistoryTable *table, int leaf, Datum *key)
+/* The entry of a version whose key is in the slot, if it is of the partition. */
+static bool
+make_entry(HistoryTable *table, int leaf, Datum *key, HistoryEntry *entry)
 {
 	History    *history = table->merge->history;
 	TupleTableSlot *slot = table->leaves[leaf].slot;
-	HistoryEntry *entry;
 	uint64		hash;
 
 	for (int i = 0; i < history->key_count; i++)
@@ -349,15 +353,28 @@ enter(HistoryTable *table, int leaf, Datum *key)
 	}
 	hash = history_key_hash(history, key);
 	if (history_partition(table, hash) != table->partition)
-		return;
+		return false;
 	note_buffer(&table->leaves[leaf]);
-	entry = free_entry(table, hash);
+	memset(entry, 0, sizeof(*entry));
 	entry->hash = hash;
 	entry->block = ItemPointerGetBlockNumber(&slot->tts_tid);
 	entry->offset = ItemPointerGetOffsetNumber(&slot->tts_tid);
 	entry->leaf = leaf;
-	if (++table->count > table->mask / 4 * 3)
-		grow(table);
+	return true;
+}
+
+/* Puts entries into the table, unless their partition is a later one now. */
+static void
+put_entries(HistoryTable *table, const HistoryEntry *entries, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (history_partition(table, entries[i].hash) != table->partition)
+			continue;
+		*free_entry(table, entries[i].hash) = entries[i];
+		if (++table->count > table->mask / 4 * 3)
+			grow(table);
+	}
 }
 
 /* Takes the versions that a scan still finds. */
@@ -367,13 +384,25 @@ fill_from_scan(HistoryTable *table, int leaf, TableScanDesc scan)
 	TupleTableSlot *slot = table->leaves[leaf].slot;
 	Datum	   *key = palloc0(sizeof(Datum) *
 							  table->merge->history->column_count);
+	HistoryEntry waiting[HISTORY_BATCH];
+	int			count = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (is_wanted(table, slot) && !was_seen(table, &slot->tts_tid))
-			enter(table, leaf, key);
+		if (!is_wanted(table, slot) || was_seen(table, &slot->tts_tid) ||
+			!make_entry(table, leaf, key, &waiting[count]))
+			continue;
+		/* by the time that the others are made, its slot has been fetched */
+		__builtin_prefetch(&table->entries[waiting[count].hash & table->mask],
+						   1);
+		if (++count == HISTORY_BATCH)
+		{
+			put_entries(table, waiting, count);
+			count = 0;
+		}
 	}
+	put_entries(table, waiting, count);
 	table_endscan(scan);
 	ExecClearTuple(slot);
 	pfree(key);
@@ -437,8 +466,10 @@ history_enter_version(HistoryTable *table)
 {
 	Datum	   *key = palloc0(sizeof(Datum) *
 							  table->merge->history->column_count);
+	HistoryEntry entry;
 
-	enter(table, 0, key);
+	if (make_entry(table, 0, key, &entry))
+		put_entries(table, &entry, 1);
 	pfree(key);
 }
 
@@ -605,6 +636,74 @@ history_find_entry(HistoryTable *table, uint64 hash, const Datum *key)
 			return entry;
 	}
 	return NULL;
+}
+
+/* ---- what many look-ups will read, fetched at once ---- */
+
+/* The version that has this hash, or NULL. */
+static const HistoryEntry *
+likely_entry(const HistoryTable *table, uint64 hash)
+{
+	for (uint64 place = hash & table->mask;
+		 table->entries[place].offset != InvalidOffsetNumber;
+		 place = (place + 1) & table->mask)
+		if (table->entries[place].hash == hash)
+			return &table->entries[place];
+	return NULL;
+}
+
+/*
+ * Asks for what pins a version's page and says where its tuple lies.  The
+ * page is taken to be where it was when it was scanned; nothing pins it
+ * here, so that what is read there is only a hint.  NULL: that is not known.
+ */
+static Page
+prefetch_page(const HistoryTable *table, const HistoryEntry *entry)
+{
+	const TableLeaf *leaf = &table->leaves[entry->leaf];
+	Buffer		buffer = entry->block < leaf->pages ?
+	leaf->buffers[entry->block] : InvalidBuffer;
+	Page		page;
+
+	if (buffer <= 0)
+		return NULL;
+	page = BufferGetPage(buffer);
+	__builtin_prefetch(GetBufferDescriptor(buffer - 1), 1);
+	__builtin_prefetch(PageGetItemId(page, entry->offset));
+	return page;
+}
+
+/* Asks for the tuple. */
+static void
+prefetch_tuple(Page page, OffsetNumber offset)
+{
+	const char *tuple = (char *) page +
+	ItemIdGetOffset(PageGetItemId(page, offset));
+
+	for (int i = 0; i < PREFETCHED_BYTES; i += CACHE_LINE)
+		__builtin_prefetch(tuple + i);
+}
+
+/* Asks for the memory that history_find_entry is about to read. */
+void
+history_prefetch(const HistoryTable *table, const uint64 *hashes, int count)
+{
+	Page		pages[HISTORY_BATCH];
+	OffsetNumber offsets[HISTORY_BATCH];
+
+	Assert(count <= HISTORY_BATCH);
+	for (int i = 0; i < count; i++)
+		__builtin_prefetch(&table->entries[hashes[i] & table->mask]);
+	for (int i = 0; i < count; i++)
+	{
+		const HistoryEntry *entry = likely_entry(table, hashes[i]);
+
+		pages[i] = entry ? prefetch_page(table, entry) : NULL;
+		offsets[i] = entry ? entry->offset : InvalidOffsetNumber;
+	}
+	for (int i = 0; i < count; i++)
+		if (pages[i])
+			prefetch_tuple(pages[i], offsets[i]);
 }
 
 /* The next version that no record was found for, or NULL. */

@@ -65,7 +65,7 @@ history_begin_walk(HistoryMerge *merge, HistoryTable *table)
 	walk->merge = merge;
 	walk->table = table;
 	walk->allowed = MIN_MISSED +
-		Max(merge->history->relation->rd_rel->reltuples, 0) / 32;
+		Max(merge->history->relation->rd_rel->reltuples, 0) / 128;
 	step(walk);
 	return walk;
 }
