@@ -217,6 +217,7 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(join->carrier,
 													&TTSOpsMinimalTuple);
 
+	join->slot = NULL;
 	while (tuplestore_gettupleslot(aside, true, false, slot))
 	{
 		MemoryContext old = MemoryContextSwitchTo(join->record_context);
@@ -462,6 +463,7 @@ take_row(HistoryJoin *join, TupleTableSlot *slot)
 	}
 	if (complete && join->table == NULL && join->seen == NULL)
 		begin_table(join);
+	join->slot = slot;
 	take_record(join);
 }
 
@@ -474,9 +476,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 
 	CHECK_FOR_INTERRUPTS();
 	old = MemoryContextSwitchTo(join->record_context);
-	join->slot = slot;
 	take_row(join, slot);
-	join->slot = NULL;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(join->record_context);
 	return true;

@@ -217,7 +217,7 @@ class HistoryTest(unittest.TestCase):
 
     def test_memory_makes_no_difference(self):
         """30,000 keys in more than one partition, by index and in one piece; in
-        the order of the versions, and in others."""
+        the order of the versions, and in others; by a query or from a table."""
         rows = ("SELECT i AS k, timestamptz '2024-01-01' + interval '1 day' * {0} AS at, CASE WHEN i % 10 = {0} THEN 'b' ELSE 'a' END AS a, repeat('x', i % 300) AS b"
                 " FROM generate_series({1}, {2}) AS i")
         merges = [
@@ -229,7 +229,8 @@ class HistoryTest(unittest.TestCase):
         ]
         tables = []
         for name, memory, pieces, order in (("small", "1MB", 1, ""), ("large", "256MB", 1, ""), ("pieces", "256MB", 40, ""), ("small_shuffled", "1MB", 1, "md5({0} || k::text)"),
-                                            ("shuffled", "256MB", 1, "md5({0} || k::text)"), ("small_behind", "1MB", 1, "(k + {0}) % 7, k DESC"), ("behind", "256MB", 1, "(k + {0}) % 7, k DESC")):
+                                            ("shuffled", "256MB", 1, "md5({0} || k::text)"), ("small_behind", "1MB", 1, "(k + {0}) % 7, k DESC"), ("behind", "256MB", 1, "(k + {0}) % 7, k DESC"),
+                                            ("small_shuffled_table", "1MB", 1, "md5({0} || k::text)"), ("shuffled_table", "256MB", 1, "md5({0} || k::text)")):
             nothing = rows.format(0, 1, 0)
             self.connection.execute("SELECT visage_create_history(%s, %s, '{k}', '{at}', hard_deletes => 'invalidate')", ["history." + name, nothing])
             self.connection.execute("SELECT set_config('visage.merge_memory', %s, false)", [memory])
@@ -238,6 +239,10 @@ class HistoryTest(unittest.TestCase):
                     part = "SELECT * FROM (%s) AS r WHERE k %% %d = %d" % (query, 1 if complete else pieces, piece)
                     if order:
                         part += " ORDER BY " + order.format(number)
+                    if name.endswith("_table"):
+                        self.connection.execute("DROP TABLE IF EXISTS batch")
+                        self.connection.execute("CREATE TABLE batch AS " + part)
+                        part = "batch"
                     self.connection.execute("SELECT visage_merge(%s, %s, %s, %s)", ["history." + name, part, complete, at])
             tables.append(self.connection.execute("SELECT k, at, a, b, valid_from, valid_to::text, is_deleted FROM history.%s ORDER BY k, valid_from" % name).fetchall())
         self.connection.execute("RESET visage.merge_memory")
