@@ -45,6 +45,12 @@ SELECT visage_create_connector('bad', '{"version": 1, "streams": {"a": {"window"
 SELECT visage_create_connector('bad', '{"version": 1, "responses": [{"status": [200, "2x"], "action": "retry"}]}');
 SELECT visage_create_connector('bad', '{"version": 1, "rate": {"requests": 0}}');
 SELECT visage_create_connector('bad', '{"version": 1, "colour": 1}');
+SELECT visage_create_connector('bad', '{"version": 1, "streams": {"a": {"path": "/a"}, "b": {"params": {"p": "1"}}}}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_connector('bad', '{"version": 1, "path": "/a", "streams": {"a": {"window": {"step": "0.0 s"}}}}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT visage_create_connector('bad', '{"version": 1, "path": "/a", "streams": {"a": {"window": {"step": "1 day", "max_age": "2000000000 months"}}}}');
+\echo :LAST_ERROR_SQLSTATE
 SELECT visage_create_connector('bad', '[]');
 SELECT visage_create_connector('bad__', '{"version": 1}');
 SELECT visage_create_connector('bad', NULL);

@@ -335,6 +335,7 @@ extern int64 ingest_run_under_way(const char *name);
 extern void ingest_require_resumed(const char *name);
 
 /* manifest.c */
+extern void ingest_check_manifest(Jsonb *manifest, const char *connector);
 extern Jsonb *ingest_endpoint(Jsonb *manifest, const char *stream);
 extern Jsonb *ingest_overlay(Jsonb *base, Jsonb *part);
 extern void ingest_read_endpoint(IngestStream *stream);

@@ -15,6 +15,7 @@
 #include <math.h>
 
 #include "catalog/pg_collation.h"
+#include "common/int.h"
 #include "ingest/ingest.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -255,9 +256,10 @@ ingest_shift_value(const char *value, const char *from_format,
 		strlen(value) < 18)
 		return psprintf(INT64_FORMAT, (int64) strtoll(value, NULL, 10) +
 						(shift > 0 ? 1 : shift < 0 ? -1 : 0));
-	if (!ingest_parse_instant(value, from_format, &instant))
+	if (!ingest_parse_instant(value, from_format, &instant) ||
+		pg_add_s64_overflow(instant, shift, &instant))
 		return pstrdup(value);
-	return ingest_format_instant(instant + shift,
+	return ingest_format_instant(instant,
 								 is_format(to_format, "text") ? "iso8601_ms" :
 								 to_format, NULL);
 }

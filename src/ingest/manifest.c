@@ -1,113 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * manifest.c
- *		Connectors: declaring one, and reading what its manifest says.
+ *		What a connector's manifest says of a stream.
  *
- * The grammar is connectors/schema.json, which the extension carries as
- * visage.manifest_schema(); nothing here repeats it, and a manifest that was
- * let in is read without further checks.
+ * The grammar is connectors/schema.json; a manifest that was let in (see
+ * connector.c) is read without further checks.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "common/int.h"
 #include "core/core.h"
 #include "ingest/ingest.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#define LONGEST_DAYS 1000000	/* of a length of time */
+
 /* Members of a manifest that are merged by name, not replaced. */
 static const char *const merged[] = {
 	"params", "headers", "types", "rename", "add", "flatten"
 };
-
-/* The sources of a connector, with what it says now. */
-static void
-check_sources(const char *connector, Jsonb *manifest)
-{
-	int			count;
-	char	  **names = core_declared_with("source", "connector", connector,
-										   &count);
-
-	for (int i = 0; i < count; i++)
-		ingest_check_source(names[i], manifest);
-}
-
-PG_FUNCTION_INFO_V1(visage_create_connector);
-Datum
-visage_create_connector(PG_FUNCTION_ARGS)
-{
-	CoreDeclaration declaration = {.noun = "connector"};
-	char	   *name;
-	char	   *schema;
-	CoreArgs	args = {0};
-	CoreIdentity caller;
-	bool		builtin;
-	MemoryContext context = CurrentMemoryContext;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name and manifest of a connector must not be "
-						"null")));
-	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	core_check_name("connector", name);
-	core_spi_begin();
-	core_become_owner(&caller);
-	schema = core_query_text("SELECT visage.manifest_schema()", NULL, context);
-	core_arg_text(&args, name);
-	builtin = core_query_int8("SELECT count(*) FROM visage.declarations"
-							  " WHERE noun = 'connector' AND name = $1"
-							  " AND builtin", &args, 0) > 0;
-	core_become_caller(&caller);
-	core_spi_end();
-	core_check_schema(core_json_parse(schema), PG_GETARG_JSONB_P(1),
-					  psprintf("the manifest of connector \"%s\"", name));
-	if (builtin)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("connector \"%s\" is built in", name),
-				 errhint("Declare it under another name.")));
-	declaration.name = name;
-	declaration.definition = core_definition(fcinfo);
-	declaration.replace = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
-	if (core_declare(&declaration) == CORE_DECLARED_REPLACED)
-		check_sources(name, PG_GETARG_JSONB_P(1));
-	PG_RETURN_VOID();
-}
-
-PG_FUNCTION_INFO_V1(visage_drop_connector);
-Datum
-visage_drop_connector(PG_FUNCTION_ARGS)
-{
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	CoreIdentity caller;
-	CoreArgs	args = {0};
-	char	  **sources;
-	int			count;
-
-	(void) core_find_declaration("connector", name, false);
-	core_arg_text(&args, name);
-	core_spi_begin();
-	core_become_owner(&caller);
-	if (core_query_int8("SELECT count(*) FROM visage.declarations"
-						" WHERE noun = 'connector' AND name = $1 AND builtin",
-						&args, 0) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("connector \"%s\" is built in", name)));
-	sources = core_declared_with("source", "connector", name, &count);
-	if (count > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("connector \"%s\" has sources", name),
-				 errdetail("One is \"%s\".", sources[0]),
-				 errhint("Drop its sources first.")));
-	core_forget_declaration("connector", name);
-	core_become_caller(&caller);
-	core_spi_end();
-	PG_RETURN_VOID();
-}
 
 /* ---- a stream's part of a manifest ---- */
 
@@ -160,11 +74,16 @@ ingest_endpoint(Jsonb *manifest, const char *stream)
 	return ingest_overlay(manifest, part);
 }
 
-/* A length of time of the manifest's in microseconds. */
+/*
+ * A length of time of the manifest's in microseconds, short enough to be
+ * added to another one.
+ */
 int64
 ingest_duration(const char *text)
 {
 	Interval   *interval;
+	int64		days;
+	int64		sum;
 
 	if (text == NULL)
 		return 0;
@@ -172,8 +91,15 @@ ingest_duration(const char *text)
 													 CStringGetDatum(text),
 													 ObjectIdGetDatum(InvalidOid),
 													 Int32GetDatum(-1)));
-	return interval->time + interval->day * USECS_PER_DAY +
-		interval->month * 30 * USECS_PER_DAY;
+	days = interval->day + interval->month * INT64CONST(30);
+	if (days > LONGEST_DAYS ||
+		pg_add_s64_overflow(interval->time, days * USECS_PER_DAY, &sum) ||
+		sum > LONGEST_DAYS * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+				 errmsg("a length of time is too long: \"%s\"", text),
+				 errhint("The longest one is %d days.", LONGEST_DAYS)));
+	return sum;
 }
 
 static bool
@@ -348,4 +274,53 @@ ingest_read_endpoint(IngestStream *stream)
 		return;
 	/* windows and parents are what moves, not a field */
 	stream->cursor.ordered = false;
+}
+
+/* ERROR where a length of time that is read later is none. */
+static void
+check_lengths(const IngestStream *stream, const char *name,
+			  const char *connector)
+{
+	const IngestWindow *window = &stream->window;
+
+	(void) ingest_duration(stream->lag);
+	if (window->step == NULL)
+		return;
+	(void) ingest_duration(window->max_age);
+	(void) ingest_duration(window->end);
+	(void) ingest_duration(window->initial);
+	if (ingest_duration(window->step) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("windows of stream \"%s\" of connector \"%s\" have no "
+						"length", name, connector),
+				 errdetail("\"step\" is \"%s\".", window->step)));
+}
+
+/*
+ * ERROR where a manifest that follows the grammar cannot be read: a stream of
+ * an HTTP API without a path to ask for, a length of time out of range.
+ */
+void
+ingest_check_manifest(Jsonb *manifest, const char *connector)
+{
+	int			count;
+	char	  **streams = core_json_keys(core_json_value(manifest, "streams"),
+										 &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		IngestStream stream = {.manifest = manifest};
+
+		stream.endpoint = ingest_endpoint(manifest, streams[i]);
+		if (core_json_text(stream.endpoint, "path") == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("stream \"%s\" of connector \"%s\" has no path",
+							streams[i], connector),
+					 errhint("Give \"path\" in the stream, or for all streams "
+							 "of the manifest.")));
+		ingest_read_endpoint(&stream);
+		check_lengths(&stream, streams[i], connector);
+	}
 }

@@ -24,6 +24,8 @@
 #include "server.h"
 #include "utils/memutils.h"
 
+#define MOST_STACK (4 << 20)	/* of eight, which frames may be large in */
+
 /* An allocation, in a list, before what is given out. */
 typedef struct Chunk
 {
@@ -41,6 +43,7 @@ static Chunk chunks = {&chunks, &chunks, 0, 0};
 static size_t allocated;
 static size_t allowed = SIZE_MAX;
 static jmp_buf leave;
+static char *stack_base;		/* of what server_try runs */
 
 /* ---- memory ---- */
 
@@ -90,6 +93,14 @@ server_free_all(void)
 	run_callbacks();
 	while (chunks.next != &chunks)
 		pfree(chunks.next + 1);
+}
+
+/* What is allocated now stays for good. */
+void
+server_keep_all(void)
+{
+	chunks.next = chunks.previous = &chunks;
+	allocated = 0;
 }
 
 void *
@@ -265,6 +276,12 @@ MemoryContextAlloc(MemoryContext context, Size size)
 	return palloc(size);
 }
 
+char *
+MemoryContextStrdup(MemoryContext context, const char *string)
+{
+	return pstrdup(string);
+}
+
 void
 MemoryContextRegisterResetCallback(MemoryContext context,
 								   MemoryContextCallback *callback)
@@ -353,9 +370,14 @@ ProcessInterrupts(void)
 {
 }
 
+/* As in the server, with less room. */
 void
 check_stack_depth(void)
 {
+	if (stack_base - (char *) __builtin_frame_address(0) > MOST_STACK)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+				 errmsg("stack depth limit exceeded")));
 }
 
 int
@@ -368,6 +390,7 @@ bool
 server_try(void (*body) (void *argument), void *argument, size_t limit)
 {
 	allowed = limit;
+	stack_base = __builtin_frame_address(0);
 	if (setjmp(leave) != 0)
 		return false;
 	body(argument);

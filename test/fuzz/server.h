@@ -18,6 +18,7 @@
 extern bool server_try(void (*body) (void *argument), void *argument,
 					   size_t limit);
 extern void server_free_all(void);
+extern void server_keep_all(void);
 
 typedef struct ServerError
 {
