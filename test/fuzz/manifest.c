@@ -19,6 +19,7 @@
 
 #include "core/secret.h"
 #include "ingest/ingest.h"
+#include "mb/pg_wchar.h"
 #include "server.h"
 
 #define PER_BYTE 4096
@@ -220,7 +221,10 @@ crawl(const char *resource)
 		check_request(ingest_build_other(&run, check, &at));
 	at.partition = run.stream->partition_count - 1;
 	at.cursor = "a&b=%41\"";
-	at.value = answer[0] ? answer : "2024-02-29 12:00:00.5+02";
+	/* values come out of answers that were found to be UTF-8 */
+	at.value = answer[0] && pg_verify_mbstr(PG_UTF8, answer, strlen(answer),
+											true) ? answer :
+		"2024-02-29 12:00:00.5+02";
 	at.tie = "it's";
 	at.offset = at.page = 3;
 	run.to_value = "1709251200";
