@@ -20,6 +20,7 @@
 
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "core/compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -41,6 +42,12 @@ extern void core_become_caller(const CoreIdentity *saved);
 extern void core_require_enabled(const char *what);
 extern int	core_begin_utc(void);
 extern void core_end_utc(int nest_level);
+
+/* ---- rows into a table (insert.c) ---- */
+
+extern void core_insert_slots(Relation relation, TupleTableSlot **slots,
+							  int count, BulkInsertState bulk,
+							  MemoryContext context);
 
 /* ---- statements (spi.c) ---- */
 

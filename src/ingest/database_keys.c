@@ -96,8 +96,8 @@ static void
 flush(Keys *keys, MemoryContext context)
 {
 	if (keys->filled > 0)
-		table_multi_insert(keys->relation, keys->slots, keys->filled,
-						   GetCurrentCommandId(true), 0, keys->bulk);
+		core_insert_slots(keys->relation, keys->slots, keys->filled,
+						  keys->bulk, context);
 	for (int i = 0; i < keys->filled; i++)
 		ExecClearTuple(keys->slots[i]);
 	keys->filled = 0;

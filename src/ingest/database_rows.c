@@ -149,8 +149,8 @@ flush(Target *target, int *at)
 	{
 		if (target->bulk == NULL)
 			target->bulk = GetBulkInsertState();
-		table_multi_insert(target->relation, target->slots, target->filled,
-						   GetCurrentCommandId(true), 0, target->bulk);
+		core_insert_slots(target->relation, target->slots, target->filled,
+						  target->bulk, target->context);
 		for (int i = 0; i < target->filled; i++)
 		{
 			*at = target->row_of[i];

@@ -274,8 +274,8 @@ flush(IngestStore *store, Target *target, int *at)
 		target->bulk = GetBulkInsertState();
 		MemoryContextSwitchTo(caller);
 	}
-	table_multi_insert(target->relation, target->slots, target->filled,
-					   GetCurrentCommandId(true), 0, target->bulk);
+	core_insert_slots(target->relation, target->slots, target->filled,
+					  target->bulk, GetPerTupleMemoryContext(estate));
 	for (int i = 0; i < target->filled; i++)
 	{
 		*at = target->record_of[i];

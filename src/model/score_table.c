@@ -107,8 +107,8 @@ flush(ScoreSink *sink)
 		for (int i = 0; i < sink->buffered; i++)
 			tuplestore_puttupleslot(sink->target.store, sink->slots[i]);
 	else if (sink->buffered > 0)
-		table_multi_insert(sink->target.relation, sink->slots, sink->buffered,
-						   GetCurrentCommandId(true), 0, sink->bulk);
+		core_insert_slots(sink->target.relation, sink->slots, sink->buffered,
+						  sink->bulk, sink->memory);
 	for (int i = 0; i < sink->buffered; i++)
 		ExecClearTuple(sink->slots[i]);
 	sink->rows += sink->buffered;
