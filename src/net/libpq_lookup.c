@@ -4,9 +4,8 @@
  *		Names to addresses for libpq.c, without blocking, past the guard.
  *
  * getaddrinfo can take minutes and cannot be interrupted, so it runs in a
- * thread, which writes a byte to a pipe when it is done.  The thread takes no
- * signal, touches nothing of the server and only memory of malloc; a session
- * that is cancelled leaves it alone, and whoever is last frees it.
+ * thread, which writes a byte to a pipe when it is done.  A session that is
+ * cancelled leaves it alone, and whoever is last frees it.
  *
  * The guard is that of HTTP (guard.c): the host must be in
  * visage.allowed_hosts, and an address that is private there as an address.
@@ -20,13 +19,12 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/hosts.h"
 #include "lib/stringinfo.h"
-#include "net/libpq_lookup.h"
+#include "net/libpq.h"
 
 #define MAX_ADDRESSES 16
 
@@ -106,10 +104,6 @@ LibpqLookup *
 libpq_begin_lookup(const char *host, int port)
 {
 	LibpqLookup *lookup = calloc(1, sizeof(LibpqLookup));
-	pthread_t	thread;
-	sigset_t	all;
-	sigset_t	saved;
-	int			failed;
 
 	if (lookup == NULL)
 		return NULL;
@@ -122,19 +116,11 @@ libpq_begin_lookup(const char *host, int port)
 	strlcpy(lookup->host, host, sizeof(lookup->host));
 	snprintf(lookup->port, sizeof(lookup->port), "%d", port);
 	lookup->owners = 2;
-	/* a thread inherits what is blocked */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	failed = pthread_create(&thread, NULL, look_up, lookup);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	if (failed)
-	{
-		lookup->owners = 1;
-		release(lookup);
-		return NULL;
-	}
-	pthread_detach(thread);
-	return lookup;
+	if (libpq_start_thread(look_up, lookup))
+		return lookup;
+	lookup->owners = 1;
+	release(lookup);
+	return NULL;
 }
 
 /* What becomes readable when it is done. */
