@@ -106,7 +106,8 @@ sub background
 }
 
 # A session that stays: $session->{ask}->('SELECT …') gives the answer,
-# $session->{begin}->('…') does not wait for it, $session->{end}->() does.
+# $session->{begin}->('…') does not wait for it, $session->{end}->() does,
+# $session->{done}->() tells whether it is there.
 sub session
 {
 	my ($node, $database, $role) = @_;
@@ -123,6 +124,7 @@ sub session
 		ask   => sub { $begin->(@_); return $end->(); },
 		begin => $begin,
 		end   => $end,
+		done  => sub { $run->pump_nb; return $out =~ /^--done--$/m; },
 		quit  => sub { $in .= "\\q\n"; $run->finish; return; }
 	};
 }

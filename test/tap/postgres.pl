@@ -7,7 +7,8 @@ use IO::Socket::INET;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use List::Util qw(max);
+use Time::HiRes qw(time usleep);
 use VisageTest;
 
 my $secrets = PostgreSQL::Test::Utils::tempdir();
@@ -258,6 +259,40 @@ fails($node, 'city', "SET visage.max_record = '1MB'; CALL visage_ingest('shop.wi
 ingest('wide');
 is(city('SELECT length(t) FROM staging.shop__wide'), '3000000', 'and one within it');
 
+# ---- memory ----
+
+# The memory of a session's own in kB, again and again while it runs the statement.
+sub memory_during
+{
+	my (@statements) = @_;
+	my $session = session($node, 'city');
+	my $pid = $session->{ask}->('SELECT pg_backend_pid()');
+	my @memory;
+	$session->{ask}->("SELECT visage_check_source('shop')");
+	$session->{ask}->($_) for @statements[ 0 .. $#statements - 1 ];
+	$session->{begin}->($statements[-1]);
+	for (;;)
+	{
+		push @memory, slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+		last if $session->{done}->();
+		usleep(1000);
+	}
+	$session->{end}->();
+	$session->{quit}->();
+	return @memory;
+}
+
+SKIP:
+{
+	skip 'no /proc/PID/status, as Linux has, to read the memory of a session in', 2 unless -r "/proc/$$/status";
+	stream('many', "options => '{\"query\": \"SELECT i AS id, i AS v FROM generate_series(1, 600000) AS i\", \"watermark\": \"cursor\"}'", "primary_key => '{id}'", "cursor_field => 'v'");
+	my @memory = memory_during("SET visage.ingest_memory = '1MB'", "CALL visage_ingest('shop.many')");
+	my $third = int(@memory / 3);
+	diag(sprintf '%d samples, from %d to %d to %d kB', scalar(@memory), $memory[0], $memory[$third], $memory[-1]);
+	cmp_ok(max(@memory) - max(@memory[ 0 .. $third ]), '<', 2048, 'memory does not grow with the rows');
+	is(city('SELECT count(*) FROM staging.shop__many'), '600000', 'which are all there');
+}
+
 # ---- many transactions at once, with random delays before they commit ----
 
 shop('CREATE TABLE busy (id integer PRIMARY KEY, v integer NOT NULL, at timestamptz NOT NULL)', "INSERT INTO busy SELECT i, 0, now() FROM generate_series(1, 20000) AS i", 'GRANT SELECT ON busy TO reader');
@@ -325,6 +360,34 @@ fails($node, 'city', "SET visage.connect_timeout = '300ms'; SET visage.max_retri
 
 stream('stuck', "options => '{\"query\": \"SELECT 1 AS id FROM pg_sleep(30)\"}'", "primary_key => '{id}'");
 fails($node, 'city', "SET visage.request_timeout = '1s'; CALL visage_ingest('shop.stuck')", '08006', 'nothing came for visage.request_timeout', 'a source that stays silent');
+
+# what the source was doing for the crawl ends with it
+stream('endless', "options => '{\"query\": \"SELECT 1 AS id FROM pg_sleep(1000)\"}'", "primary_key => '{id}'");
+my $asleep = "SELECT count(*) %s FROM pg_stat_activity WHERE query LIKE 'COPY%%pg\\_sleep(%%' AND state = 'active'";
+wait_for($source, 'shop', sprintf($asleep, '= 0'), 'the silent statement is cancelled at the source');
+for my $how (qw(cancel terminate))
+{
+	my $run = background($node, 'city', 'sf_engineer', "CALL visage_ingest('shop.endless')");
+	wait_for($source, 'shop', sprintf($asleep, '= 1'), 'the source sleeps');
+	city("SELECT pg_${how}_backend(pid) FROM visage.progress");
+	$run->{run}->finish;
+	wait_for($source, 'shop', sprintf($asleep, '= 0'), "the statement at the source ends after $how");
+	pass("$how reaches the source");
+}
+{
+	# a source whose port takes connections and that answers none
+	my $run = background($node, 'city', 'sf_engineer', "CALL visage_ingest('shop.endless')");
+	wait_for($source, 'shop', sprintf($asleep, '= 1'), 'the source sleeps');
+	my $pid = (split /\n/, slurp_file($source->data_dir . '/postmaster.pid'))[0];
+	kill 'STOP', $pid;
+	my $start = time;
+	city("SELECT pg_cancel_backend(pid) FROM visage.progress");
+	$run->{run}->finish;
+	my $end = time;
+	kill 'CONT', $pid;
+	cmp_ok($end - $start, '<', 2, 'a source that takes no cancellation is not waited for');
+	wait_for($source, 'shop', sprintf($asleep, '= 0'), 'and has it when it goes on');
+}
 
 # one side dies in the middle of a first snapshot, of a later crawl
 shop('CREATE TABLE large (id integer PRIMARY KEY, v integer, t text)', "INSERT INTO large SELECT i, 0, repeat(md5(i::text), 10) FROM generate_series(1, 60000) AS i", 'GRANT SELECT ON large TO reader');
