@@ -17,6 +17,7 @@
 #include "core/core.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 static const char *const layer_names[] = {
@@ -66,6 +67,16 @@ check_schema(const char *name)
 						 "with the setting visage.schema_prefix.")));
 }
 
+/* Waits for whoever makes a layer now; true where the schema is there then. */
+static bool
+made_by_another(const char *name)
+{
+	core_execute("SELECT pg_advisory_xact_lock(hashtext('visage layer'))",
+				 NULL, SPI_OK_SELECT);
+	AcceptInvalidationMessages();
+	return OidIsValid(get_namespace_oid(name, true));
+}
+
 /*
  * The layer's schema, made and granted to the roles of Visage where it does
  * not exist; the name is not quoted.  Runs as the extension's owner.
@@ -76,7 +87,7 @@ core_layer_schema(CoreLayer layer)
 	char	   *name = schema_name(layer);
 	CoreArgs	args = {0};
 
-	if (OidIsValid(get_namespace_oid(name, true)))
+	if (OidIsValid(get_namespace_oid(name, true)) || made_by_another(name))
 	{
 		check_schema(name);
 		return name;

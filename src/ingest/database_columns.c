@@ -194,6 +194,12 @@ database_map_column(DatabaseColumn *column)
 		column->local_type = column->cast = column->array_name;
 	else
 		column->local_type = column->type_name;
+	/* a server of version 18 does not take the binary form of an empty one */
+	if (type == TSQUERYOID && column->cast == NULL)
+	{
+		column->as_text = true;
+		column->cast = "text";
+	}
 }
 
 /* The type that the user declared for the column, or NULL. */

@@ -196,6 +196,13 @@ class RightsTest(unittest.TestCase):
             with self.subTest(relation), self.assertRaises(errors.InsufficientPrivilege):
                 self.database.value("SELECT count(*) FROM %s" % relation, role="reader")
 
+    def test_readers_read_every_view(self):
+        views = [name for name, in self.database.rows("SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'visage'::regnamespace AND relkind = 'v' ORDER BY 1")]
+        self.assertIn("visage.breakers", views)
+        for view in views:
+            with self.subTest(view):
+                self.database.rows("SELECT * FROM %s" % view, role="reader")
+
     def test_readers_read_a_layer_that_visage_made(self):
         self.create_history()
         self.merge()
