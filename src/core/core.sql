@@ -163,7 +163,8 @@ $$;
 COMMENT ON FUNCTION visage_create_roles() IS 'Makes the roles visage_admin, visage_engineer, visage_scorer and visage_reader and grants them what they need; optional.';
 
 -- Prints each declaration as the call that makes it; arguments by name, in
--- the order of the function that takes them.
+-- the order of the function that takes them.  Then what is paused, of what is
+-- built in, too.
 CREATE FUNCTION visage_definitions() RETURNS text
 	LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
@@ -186,6 +187,10 @@ BEGIN ATOMIC
 		WHERE NOT d.builtin AND d.parent IS NULL
 			AND pg_catalog.jsonb_typeof(d.definition -> a.name) <> 'null'
 		GROUP BY d.noun, d.name
+		UNION ALL
+		SELECT d.noun || '.' || d.name, 100, pg_catalog.format('SELECT visage_pause(%L, %L);', d.noun, d.name)
+		FROM visage.declarations AS d
+		WHERE d.paused
 	) AS call;
 END;
 COMMENT ON FUNCTION visage_definitions() IS 'A script that declares everything again, without secrets.';

@@ -50,23 +50,16 @@ first_stream(Jsonb *manifest)
 static char *
 declared_resource(const char *source)
 {
-	CoreArgs	args = {0};
-	CoreIdentity caller;
+	int			count;
+	char	  **names = core_declared_with("stream", "source", source, &count);
+	Jsonb	   *declared;
 	char	   *resource;
-	MemoryContext context = CurrentMemoryContext;
 
-	core_arg_text(&args, source);
-	core_spi_begin();
-	core_become_owner(&caller);
-	resource = core_query_text("SELECT coalesce(definition ->> 'resource',"
-							   " definition ->> 'stream')"
-							   " FROM visage.declarations"
-							   " WHERE noun = 'stream'"
-							   " AND definition ->> 'source' = $1"
-							   " ORDER BY name", &args, context);
-	core_become_caller(&caller);
-	core_spi_end();
-	return resource;
+	if (count == 0)
+		return NULL;
+	declared = core_find_declaration("stream", names[0], false);
+	resource = core_json_text(declared, "resource");
+	return resource ? resource : core_json_text(declared, "stream");
 }
 
 /* A stream of a source as if it were declared; NULL: none in particular. */

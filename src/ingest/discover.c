@@ -265,34 +265,16 @@ put_declared(ReturnSetInfo *result, const char *source, Jsonb *manifest,
 {
 	Jsonb	   *streams = core_json_value(manifest, "streams");
 	Jsonb	   *types = core_json_value(manifest, "types");
-	MemoryContext caller = CurrentMemoryContext;
-	CoreIdentity owner;
-	CoreArgs	args = {0};
-	uint64		count;
-	Jsonb	  **declared;
+	int			count;
+	char	  **names = core_declared_with("stream", "source", source, &count);
 
-	core_arg_text(&args, source);
-	core_spi_begin();
-	core_become_owner(&owner);
-	count = core_execute("SELECT definition::text FROM visage.declarations"
-						 " WHERE noun = 'stream'"
-						 " AND definition ->> 'source' = $1"
-						 " ORDER BY name", &args, SPI_OK_SELECT);
-	declared = MemoryContextAlloc(caller, sizeof(Jsonb *) * Max(count, 1));
-	for (uint64 i = 0; i < count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		char	   *text = core_value_text(i, 1);
-
-		MemoryContextSwitchTo(caller);
-		declared[i] = core_json_parse(text);
-	}
-	core_become_caller(&owner);
-	core_spi_end();
-	for (uint64 i = 0; i < count; i++)
-	{
-		char	   *name = core_json_text(declared[i], "stream");
-		char	   *resource = core_json_text(declared[i], "resource");
-		Jsonb	   *columns = core_json_value(declared[i], "columns");
+		Jsonb	   *declared = core_find_declaration("stream", names[i],
+													 false);
+		char	   *name = core_json_text(declared, "stream");
+		char	   *resource = core_json_text(declared, "resource");
+		Jsonb	   *columns = core_json_value(declared, "columns");
 
 		if (types != NULL)
 			columns = columns ? core_json_merge_patch(types, columns) : types;
@@ -300,7 +282,7 @@ put_declared(ReturnSetInfo *result, const char *source, Jsonb *manifest,
 		if (core_json_value(streams, resource) == NULL)
 			put_stream(result, name, resource,
 					   columns_of(source, resource, columns, until),
-					   declared[i]);
+					   declared);
 	}
 }
 

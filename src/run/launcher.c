@@ -130,16 +130,23 @@ list_databases(void)
 	return databases;
 }
 
-/* Waits until a worker has ended, or for the pause; at least a moment. */
-static void
-wait_for_round(void)
+/*
+ * Waits until a worker has ended, or for the pause; at least a moment.  True
+ * where one has.  The round behind that is followed by another one soon:
+ * workers end together, and one that ends during a round is not told of.
+ */
+static bool
+wait_for_round(bool soon)
 {
+	int			events;
 	TimestampTz next = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 												   SHORTEST_PAUSE);
 
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 core_setting_int("visage.launcher_pause") * 1000,
-					 PG_WAIT_EXTENSION);
+	events = WaitLatch(MyLatch,
+					   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   soon ? SHORTEST_PAUSE :
+					   core_setting_int("visage.launcher_pause") * 1000,
+					   PG_WAIT_EXTENSION);
 	for (;;)
 	{
 		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
@@ -153,6 +160,7 @@ wait_for_round(void)
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 left, PG_WAIT_EXTENSION);
 	}
+	return (events & WL_LATCH_SET) != 0;
 }
 
 /* Entry point of the launcher. */
@@ -160,6 +168,7 @@ void
 visage_launcher_main(Datum unused)
 {
 	MemoryContext round;
+	bool		woken = false;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -176,7 +185,7 @@ visage_launcher_main(Datum unused)
 		foreach(cell, list_databases())
 			look_into(lfirst_oid(cell));
 		MemoryContextReset(round);
-		wait_for_round();
+		woken = wait_for_round(woken);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;

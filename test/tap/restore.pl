@@ -82,11 +82,14 @@ $fresh->safe_psql('city', 'SELECT visage_adopt()');
 copy_works($fresh, 'city', 'a fresh cluster');
 
 # the definitions alone, in an empty database
+$node->safe_psql('city', "SELECT visage_pause('stream', 'sf.businesses'), visage_pause('connector', 'socrata')");
 my $definitions = $node->safe_psql('city', 'SELECT visage_definitions()');
 $node->safe_psql('postgres', 'CREATE DATABASE empty');
 $node->safe_psql('empty', 'CREATE EXTENSION visage; SELECT visage_create_roles()');
 $node->safe_psql('empty', "SET ROLE visage_engineer; $definitions");
 is($node->safe_psql('empty', 'SELECT visage_definitions()'), $definitions, 'definitions make themselves again');
+like($definitions, qr/\nSELECT visage_pause\('connector', 'socrata'\);\nSELECT visage_pause\('stream', 'sf.businesses'\);$/, 'what is paused is paused again');
+$node->safe_psql('city', "SELECT visage_resume('stream', 'sf.businesses'), visage_resume('connector', 'socrata')");
 
 # a physical copy, as a backup or a snapshot of the disk gives
 $node->backup('base');
