@@ -80,6 +80,7 @@ typedef struct Part
 	int			at;				/* the row that is being applied */
 	int64		landed;
 	Target	   *target;
+	MemoryContext context;		/* of the target, after an error too */
 } Part;
 
 /* ---- opening ---- */
@@ -267,12 +268,13 @@ apply_part(void *arg)
 	Part	   *part = arg;
 	IngestRun  *run = part->run;
 	NetDatabasePage *page = part->page;
+	Oid			table = core_own_table(CORE_LAYER_STAGING, run->stream->table);
 	Target	   *target;
 
 	part->landed = 0;
-	target = open_target(run, core_own_table(CORE_LAYER_STAGING,
-											 run->stream->table),
-						 part->careful || !run->database->fresh);
+	/* a statement leaves behind SPI's memory, which lasts as long as the call */
+	MemoryContextSwitchTo(part->context);
+	target = open_target(run, table, part->careful || !run->database->fresh);
 	part->target = target;
 	database_open_reader(&target->reader, run->database->columns,
 						 run->database->column_count);
@@ -308,14 +310,18 @@ try_part(Part *part, char **reason)
 	ErrorData  *error;
 
 	part->target = NULL;
+	part->context = AllocSetContextCreate(part->run->page_context,
+										  "visage part",
+										  ALLOCSET_DEFAULT_SIZES);
 	error = core_try(apply_part, part);
+	if (error != NULL && part->target != NULL)
+		database_take_back(&part->target->reader);
+	MemoryContextDelete(part->context);
 	if (error == NULL)
 	{
 		part->run->counts.landed += part->landed;
 		return -1;
 	}
-	if (part->target != NULL)
-		database_take_back(&part->target->reader);
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) !=
 		ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
