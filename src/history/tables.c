@@ -217,7 +217,7 @@ target_columns(const History *history, const char *alias, bool with_times)
  * the table's indexes serve it.  All conditions stand over the UNION ALL, for
  * the planner makes a plain scan only of a branch that has none of its own.
  * What is missing from the table now is in the other branch, which folds away
- * where known_at is NULL.
+ * where known_at is NULL; so does the condition on recorded_at.
  */
 void
 history_make_readers(const History *history)
@@ -236,7 +236,7 @@ history_make_readers(const History *history)
 						  " FROM %s AS s) AS v"
 						  " WHERE v.valid_from <= $1 AND $1 < v.valid_to"
 						  " AND NOT v.is_deleted"
-						  " AND ($2 IS NULL OR v.recorded_at <= $2)"
+						  " AND (v.recorded_at <= $2) IS NOT FALSE"
 						  " AND (NOT v.missing OR $2 < v.superseded_at); END",
 						  as_of, history->target,
 						  target_columns(history, "v", true),
