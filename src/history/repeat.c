@@ -28,10 +28,12 @@ provides_any(const History *history, const Bitmapset *columns)
 /*
  * Without sequence_by: is the record before this one, in its version, known
  * to have the version's columns?  Where a column was overwritten, or filled
- * in, only if it is the last extract's, and that lacked nothing.
+ * in, only if it is the last extract's, and that lacked nothing.  That extract
+ * did see the key if the version was there before: one that begins at its
+ * instant may be another merge's.
  */
 static bool
-follows_its_like(const HistoryMerge *merge, TimestampTz at)
+follows_its_like(const HistoryMerge *merge, TimestampTz from, TimestampTz at)
 {
 	const HistoryExtract *last = merge->extract_count == 0 ? NULL :
 	&merge->extracts[merge->extract_count - 1];
@@ -39,6 +41,7 @@ follows_its_like(const HistoryMerge *merge, TimestampTz at)
 	if (!merge->has_drifted)
 		return !merge->history->has_overwritten || at > merge->newest;
 	return at > merge->newest && last && last->at == merge->newest &&
+		from < last->at &&
 		!provides_any(merge->history, last->missing);
 }
 
@@ -63,7 +66,7 @@ history_may_repeat(const HistoryMerge *merge, const HistoryRecord *record,
 		return !provides_any(history, merge->lacked);
 	}
 	if (merge->complete && from < record->at)
-		return follows_its_like(merge, record->at);
+		return follows_its_like(merge, from, record->at);
 	*roles |= HISTORY_ROLE(HISTORY_FIXED);
 	return from == record->at && !history->has_overwritten &&
 		!merge->has_drifted;
