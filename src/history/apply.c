@@ -159,6 +159,24 @@ write_versions(HistoryMerge *merge, HistoryTimeline *timeline)
 
 /* ---- what must be remembered beside the versions ---- */
 
+/*
+ * A row that is written now does not tell a NULL from what its record did not
+ * know: such a record must be remembered, even where another version, that is
+ * kept as it is, carries it, too.
+ */
+static void
+unmark_rewritten(HistoryTimeline *timeline)
+{
+	for (int i = 0; i < timeline->version_count; i++)
+	{
+		HistoryVersion *version = &timeline->versions[i];
+
+		if (!version->is_deleted && !version->is_kept &&
+			!bms_is_empty(version->unknown))
+			version->fact->is_implied = false;
+	}
+}
+
 /* Marks the records that versions carry exactly. */
 static void
 mark_carried(HistoryMerge *merge, HistoryTimeline *timeline)
@@ -178,6 +196,7 @@ mark_carried(HistoryMerge *merge, HistoryTimeline *timeline)
 			 version->fact->origin == HISTORY_FROM_VERSION))
 			version->fact->is_implied = true;
 	}
+	unmark_rewritten(timeline);
 }
 
 /* The columns that the extracts of this time lacked, if there was one. */

@@ -124,7 +124,21 @@ read_observations(HistoryMerge *merge)
 	}
 }
 
-/* Remembers something that is not about one key, once. */
+/* Since when there have been as many columns as now. */
+static TimestampTz
+newest_column(const History *history)
+{
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int c = 0; c < history->column_count; c++)
+		newest = Max(newest, history->columns[c].added_at);
+	return newest;
+}
+
+/*
+ * Remembers something that is not about one key, once.  What was remembered
+ * before a column was added says less: that the column was not seen.
+ */
 static void
 remember(const HistoryMerge *merge, const char *observation)
 {
@@ -139,11 +153,14 @@ remember(const HistoryMerge *merge, const char *observation)
 	core_arg(&args, TIMESTAMPTZOID, TimestampTzGetDatum(merge->extract_at),
 			 false);
 	core_arg_text_array(&args, missing, count);
+	core_arg(&args, TIMESTAMPTZOID,
+			 TimestampTzGetDatum(newest_column(merge->history)), false);
 	core_execute(psprintf("INSERT INTO %s (observation, observed_at, missing,"
 						  " recorded_at) SELECT $1, $2, nullif($3, '{}'),"
 						  " now() WHERE NOT EXISTS (SELECT FROM %s"
 						  " WHERE " HISTORY_ABOUT_ALL
 						  " AND observation = $1 AND observed_at = $2"
+						  " AND recorded_at >= $4"
 						  " AND missing IS NOT DISTINCT FROM"
 						  " nullif($3, '{}'))",
 						  merge->history->observed,
