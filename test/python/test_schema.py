@@ -1,11 +1,13 @@
 """The grammar of manifests: what visage_create_connector lets in is what the
-JSON Schema connectors/schema.json allows, by another validator's judgement."""
+JSON Schema connectors/schema.json allows, by another validator's judgement,
+less what the schema cannot say of one part by looking at another."""
 
 import copy
 import glob
 import json
 import os
 import random
+import re
 import unittest
 
 import house
@@ -16,6 +18,7 @@ try:
 except ImportError:
     jsonschema = None
 
+BEYOND_SCHEMA = re.compile('stream "[^"]+" of connector "candidate" (has no path|have no length)')
 CONNECTORS = os.path.join(house.SOURCE, "connectors")
 
 
@@ -77,8 +80,8 @@ class SchemaTest(unittest.TestCase):
                     try:
                         session.execute("SELECT visage_create_connector('candidate', %s, replace => true)", [json.dumps(candidate)])
                         accepted = True
-                    except psycopg.errors.InvalidParameterValue:
-                        accepted = False
+                    except psycopg.errors.InvalidParameterValue as error:
+                        accepted = BEYOND_SCHEMA.search(str(error)) is not None
                     self.assertEqual(accepted, validator.is_valid(candidate), json.dumps(candidate))
                     judged[accepted] += 1
         self.assertGreater(min(judged.values()), 50)
