@@ -9,6 +9,7 @@
 #define VISAGE_LIBPQ_H
 
 #include <libpq-fe.h>
+#include <pthread.h>
 
 #include "net/database.h"
 #include "net/libpq_lookup.h"
@@ -43,7 +44,20 @@ extern NetDatabaseRead libpq_read_copy(NetDatabaseLink *link,
 									   bool wait);
 
 /* libpq_thread.c */
-extern bool libpq_start_thread(void *(*body) (void *arg), void *arg);
+typedef struct LibpqShared
+{
+	pthread_mutex_t mutex;
+	int			owners;			/* the session and the thread */
+	int			ends[2];		/* of a pipe, readable when it is done */
+	void		(*release) (struct LibpqShared *shared);
+} LibpqShared;
+
+extern void *libpq_make_shared(size_t size,
+							   void (*release) (LibpqShared *shared));
+extern void libpq_release(LibpqShared *shared);
+extern void libpq_end_thread(LibpqShared *shared);
+extern bool libpq_start_thread(void *(*body) (void *shared),
+							   LibpqShared *shared);
 
 /* libpq_cancel.c */
 extern void libpq_cancel(PGconn *conn);

@@ -13,10 +13,7 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <unistd.h>
 
 #include "net/libpq.h"
 #include "portability/instr_time.h"
@@ -36,10 +33,8 @@ typedef PGcancel Request;
 
 typedef struct Cancellation
 {
-	pthread_mutex_t mutex;
-	int			owners;			/* the session and the thread */
+	LibpqShared shared;
 	Request    *request;
-	int			ends[2];		/* of a pipe, closed when it is done */
 } Cancellation;
 
 static void
@@ -54,22 +49,10 @@ send_request(Request *request)
 #endif
 }
 
-/* Frees it, when neither the session nor the thread needs it. */
 static void
-release(Cancellation *cancellation)
+release(LibpqShared *shared)
 {
-	bool		last;
-
-	pthread_mutex_lock(&cancellation->mutex);
-	last = --cancellation->owners == 0;
-	pthread_mutex_unlock(&cancellation->mutex);
-	if (!last)
-		return;
-	free_request(cancellation->request);
-	close(cancellation->ends[0]);
-	close(cancellation->ends[1]);
-	pthread_mutex_destroy(&cancellation->mutex);
-	free(cancellation);
+	free_request(((Cancellation *) shared)->request);
 }
 
 /* The thread. */
@@ -77,12 +60,9 @@ static void *
 cancel(void *arg)
 {
 	Cancellation *cancellation = arg;
-	ssize_t		written;
 
 	send_request(cancellation->request);
-	written = write(cancellation->ends[1], "", 1);
-	(void) written;				/* the session does not wait for long */
-	release(cancellation);
+	libpq_end_thread(&cancellation->shared);
 	return NULL;
 }
 
@@ -93,7 +73,7 @@ cancel(void *arg)
 static void
 wait_for(const Cancellation *cancellation)
 {
-	struct pollfd end = {.fd = cancellation->ends[0],.events = POLLIN};
+	struct pollfd end = {.fd = cancellation->shared.ends[0],.events = POLLIN};
 	instr_time	start;
 	instr_time	now;
 	int			rest = LONGEST_WAIT_MS;
@@ -111,22 +91,14 @@ wait_for(const Cancellation *cancellation)
 void
 libpq_cancel(PGconn *conn)
 {
-	Cancellation *cancellation = calloc(1, sizeof(Cancellation));
+	Cancellation *cancellation = libpq_make_shared(sizeof(Cancellation),
+												   release);
 
 	if (cancellation == NULL)
 		return;
-	if (pipe2(cancellation->ends, O_CLOEXEC | O_NONBLOCK) != 0)
-	{
-		free(cancellation);
-		return;
-	}
-	pthread_mutex_init(&cancellation->mutex, NULL);
 	cancellation->request = make_request(conn);
-	cancellation->owners = 2;
 	if (cancellation->request != NULL &&
-		libpq_start_thread(cancel, cancellation))
+		libpq_start_thread(cancel, &cancellation->shared))
 		wait_for(cancellation);
-	else
-		release(cancellation);
-	release(cancellation);
+	libpq_release(&cancellation->shared);
 }

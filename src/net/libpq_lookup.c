@@ -4,8 +4,7 @@
  *		Names to addresses for libpq.c, without blocking, past the guard.
  *
  * getaddrinfo can take minutes and cannot be interrupted, so it runs in a
- * thread, which writes a byte to a pipe when it is done.  A session that is
- * cancelled leaves it alone, and whoever is last frees it.
+ * thread (libpq_thread.c), which a session that is cancelled leaves alone.
  *
  * The guard is that of HTTP (guard.c): the host must be in
  * visage.allowed_hosts, and an address that is private there as an address.
@@ -16,11 +15,8 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netdb.h>
-#include <pthread.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/hosts.h"
 #include "lib/stringinfo.h"
@@ -30,12 +26,10 @@
 
 struct LibpqLookup
 {
-	pthread_mutex_t mutex;
-	int			owners;			/* the session and the thread */
+	LibpqShared shared;
 	bool		done;
 	int			code;			/* of getaddrinfo */
 	struct addrinfo *found;
-	int			ends[2];		/* of the pipe */
 	char		host[CORE_HOST_MAX + 1];
 	char		port[8];
 };
@@ -57,23 +51,13 @@ libpq_host_allowed(const char *allowed, const char *host, int port,
 	return false;
 }
 
-/* Frees it, when neither the session nor the thread needs it. */
 static void
-release(LibpqLookup *lookup)
+release(LibpqShared *shared)
 {
-	bool		last;
+	LibpqLookup *lookup = (LibpqLookup *) shared;
 
-	pthread_mutex_lock(&lookup->mutex);
-	last = --lookup->owners == 0;
-	pthread_mutex_unlock(&lookup->mutex);
-	if (!last)
-		return;
 	if (lookup->found != NULL)
 		freeaddrinfo(lookup->found);
-	close(lookup->ends[0]);
-	close(lookup->ends[1]);
-	pthread_mutex_destroy(&lookup->mutex);
-	free(lookup);
 }
 
 /* The thread. */
@@ -86,16 +70,13 @@ look_up(void *arg)
 	struct addrinfo *found = NULL;
 	int			code = getaddrinfo(lookup->host, lookup->port, &hints,
 								   &found);
-	ssize_t		written;
 
-	pthread_mutex_lock(&lookup->mutex);
+	pthread_mutex_lock(&lookup->shared.mutex);
 	lookup->code = code;
 	lookup->found = code == 0 ? found : NULL;
 	lookup->done = true;
-	pthread_mutex_unlock(&lookup->mutex);
-	written = write(lookup->ends[1], "", 1);
-	(void) written;				/* the session asks again every second */
-	release(lookup);
+	pthread_mutex_unlock(&lookup->shared.mutex);
+	libpq_end_thread(&lookup->shared);
 	return NULL;
 }
 
@@ -103,23 +84,15 @@ look_up(void *arg)
 LibpqLookup *
 libpq_begin_lookup(const char *host, int port)
 {
-	LibpqLookup *lookup = calloc(1, sizeof(LibpqLookup));
+	LibpqLookup *lookup = libpq_make_shared(sizeof(LibpqLookup), release);
 
 	if (lookup == NULL)
 		return NULL;
-	if (pipe2(lookup->ends, O_CLOEXEC | O_NONBLOCK) != 0)
-	{
-		free(lookup);
-		return NULL;
-	}
-	pthread_mutex_init(&lookup->mutex, NULL);
 	strlcpy(lookup->host, host, sizeof(lookup->host));
 	snprintf(lookup->port, sizeof(lookup->port), "%d", port);
-	lookup->owners = 2;
-	if (libpq_start_thread(look_up, lookup))
+	if (libpq_start_thread(look_up, &lookup->shared))
 		return lookup;
-	lookup->owners = 1;
-	release(lookup);
+	libpq_release(&lookup->shared);
 	return NULL;
 }
 
@@ -127,7 +100,7 @@ libpq_begin_lookup(const char *host, int port)
 int
 libpq_lookup_socket(const LibpqLookup *lookup)
 {
-	return lookup->ends[0];
+	return lookup->shared.ends[0];
 }
 
 bool
@@ -135,9 +108,9 @@ libpq_lookup_done(LibpqLookup *lookup)
 {
 	bool		done;
 
-	pthread_mutex_lock(&lookup->mutex);
+	pthread_mutex_lock(&lookup->shared.mutex);
 	done = lookup->done;
-	pthread_mutex_unlock(&lookup->mutex);
+	pthread_mutex_unlock(&lookup->shared.mutex);
 	return done;
 }
 
@@ -152,7 +125,7 @@ libpq_lookup_found(LibpqLookup *lookup)
 void
 libpq_end_lookup(LibpqLookup *lookup)
 {
-	release(lookup);
+	libpq_release(&lookup->shared);
 }
 
 /* An address as sixteen bytes and as text; false for other families. */
