@@ -357,3 +357,14 @@ history_time(const HistoryColumn *column, Datum value)
 		return DT_NOEND;
 	return date * USECS_PER_DAY;
 }
+
+/* Since when there have been as many columns as now. */
+TimestampTz
+history_newest_column(const History *history)
+{
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int c = 0; c < history->column_count; c++)
+		newest = Max(newest, history->columns[c].added_at);
+	return newest;
+}

@@ -326,6 +326,7 @@ extern void history_open(History *history);
 extern void history_close(History *history);
 extern int	history_find_column(const History *history, const char *name);
 extern char *history_name_list(char **names, int count, const char *alias);
+extern TimestampTz history_newest_column(const History *history);
 extern TimestampTz history_time(const HistoryColumn *column, Datum value);
 
 /* value.c */

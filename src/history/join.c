@@ -11,8 +11,9 @@
  * A complete extract is walked side by side with all versions (walk.c) or,
  * where the two have not the same order, compared with those of its time at
  * once (table.c), some records at a time (batch.c), and the versions that no
- * record was found for are touched, too.  Other sources are compared so once they have more than a few records;
- * the first ones are looked up by the index, which for a small batch is all.
+ * record was found for are touched, too.  Other sources are compared so once
+ * they have more than a few records; the first ones are looked up by the
+ * index, which for a small batch is all.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,7 +58,7 @@ struct HistoryJoin
 	MemoryContext record_context;
 	HistoryRecord record;		/* the one at hand */
 	TupleTableSlot *slot;		/* where its columns may lie, or NULL */
-	HistoryBatch *batch;		/* those that wait to be looked up */
+	HistoryBatch *batch;		/* those that wait for the table */
 	int		   *head;			/* the columns without which it is no record */
 	int			head_count;
 	int			head_places;	/* in the source's row, up to the last */
@@ -168,8 +169,11 @@ probe_held(HistoryJoin *join)
 {
 	HistoryRecord record = join->record;
 	const uint64 *hashes;
-	int			count = history_held(join->batch, &hashes);
+	int			count;
 
+	if (join->table == NULL)
+		return;
+	count = history_held(join->batch, &hashes);
 	if (count > 1)
 		history_prefetch(join->table, hashes, count);
 	for (int i = 0; i < count; i++)
@@ -263,6 +267,7 @@ begin_table(HistoryJoin *join)
 	MemoryContext old = MemoryContextSwitchTo(join->context);
 
 	join->table = history_make_table(join->merge, join->memory / 2);
+	join->batch = history_make_batch(join->merge->history);
 	join->walk = history_begin_walk(join->merge, join->table);
 	if (join->walk == NULL)
 	{
@@ -552,7 +557,6 @@ make_join(HistoryMerge *merge)
 	join->record.values = palloc(sizeof(Datum) * history->column_count);
 	join->record.nulls = palloc(sizeof(bool) * history->column_count);
 	find_head(join);
-	join->batch = history_make_batch(history);
 	if (merge->is_empty)
 		join->seen = history_make_seen(join->memory / 2);
 	join->early = tuplestore_begin_heap(false, false,

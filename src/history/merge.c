@@ -124,17 +124,6 @@ read_observations(HistoryMerge *merge)
 	}
 }
 
-/* Since when there have been as many columns as now. */
-static TimestampTz
-newest_column(const History *history)
-{
-	TimestampTz newest = DT_NOBEGIN;
-
-	for (int c = 0; c < history->column_count; c++)
-		newest = Max(newest, history->columns[c].added_at);
-	return newest;
-}
-
 /*
  * Remembers something that is not about one key, once.  What was remembered
  * before a column was added says less: that the column was not seen.
@@ -154,7 +143,8 @@ remember(const HistoryMerge *merge, const char *observation)
 			 false);
 	core_arg_text_array(&args, missing, count);
 	core_arg(&args, TIMESTAMPTZOID,
-			 TimestampTzGetDatum(newest_column(merge->history)), false);
+			 TimestampTzGetDatum(history_newest_column(merge->history)),
+			 false);
 	core_execute(psprintf("INSERT INTO %s (observation, observed_at, missing,"
 						  " recorded_at) SELECT $1, $2, nullif($3, '{}'),"
 						  " now() WHERE NOT EXISTS (SELECT FROM %s"

@@ -160,17 +160,13 @@ note_columns(HistoryTable *table)
 {
 	History    *history = table->merge->history;
 
-	table->newest_column = DT_NOBEGIN;
+	table->newest_column = history_newest_column(history);
 	table->last_place = Max(history->places.valid_to,
 							history->places.is_deleted);
 	for (int i = 0; i < history->column_count; i++)
-	{
-		table->newest_column = Max(table->newest_column,
-								   history->columns[i].added_at);
 		if (history->columns[i].role == HISTORY_KEY)
 			table->last_place = Max(table->last_place,
 									history->columns[i].target);
-	}
 }
 
 /* An empty table that will take so much memory at most. */
@@ -620,37 +616,33 @@ history_fetched(const HistoryTable *table)
 	return &table->row;
 }
 
-/* The version of this key, whose row is then the one fetched, or NULL. */
-HistoryEntry *
-history_find_entry(HistoryTable *table, uint64 hash, const Datum *key)
+/* The next version of this hash from a place on, or NULL. */
+static inline HistoryEntry *
+entry_of_hash(const HistoryTable *table, uint64 hash, uint64 place)
 {
-	for (uint64 place = hash & table->mask;
-		 table->entries[place].offset != InvalidOffsetNumber;
-		 place = (place + 1) & table->mask)
-	{
-		HistoryEntry *entry = &table->entries[place];
-
-		if (entry->hash == hash &&
-			history_same_key(table->merge->history,
-							 history_fetch_entry(table, entry)->values, key))
-			return entry;
-	}
-	return NULL;
-}
-
-/* ---- what many look-ups will read, fetched at once ---- */
-
-/* The version that has this hash, or NULL. */
-static const HistoryEntry *
-likely_entry(const HistoryTable *table, uint64 hash)
-{
-	for (uint64 place = hash & table->mask;
+	for (place &= table->mask;
 		 table->entries[place].offset != InvalidOffsetNumber;
 		 place = (place + 1) & table->mask)
 		if (table->entries[place].hash == hash)
 			return &table->entries[place];
 	return NULL;
 }
+
+/* The version of this key, whose row is then the one fetched, or NULL. */
+HistoryEntry *
+history_find_entry(HistoryTable *table, uint64 hash, const Datum *key)
+{
+	HistoryEntry *entry = entry_of_hash(table, hash, hash);
+
+	while (entry && !history_same_key(table->merge->history,
+									  history_fetch_entry(table,
+														  entry)->values,
+									  key))
+		entry = entry_of_hash(table, hash, entry - table->entries + 1);
+	return entry;
+}
+
+/* ---- what many look-ups will read, fetched at once ---- */
 
 /*
  * Asks for what pins a version's page and says where its tuple lies.  The
@@ -696,7 +688,7 @@ history_prefetch(const HistoryTable *table, const uint64 *hashes, int count)
 		__builtin_prefetch(&table->entries[hashes[i] & table->mask]);
 	for (int i = 0; i < count; i++)
 	{
-		const HistoryEntry *entry = likely_entry(table, hashes[i]);
+		const HistoryEntry *entry = entry_of_hash(table, hashes[i], hashes[i]);
 
 		pages[i] = entry ? prefetch_page(table, entry) : NULL;
 		offsets[i] = entry ? entry->offset : InvalidOffsetNumber;
