@@ -20,7 +20,6 @@
 
 #include "postgres.h"
 
-#include "access/heapam.h"
 #include "core/compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -46,7 +45,8 @@ extern void core_end_utc(int nest_level);
 /* ---- rows into a table (insert.c) ---- */
 
 extern void core_insert_slots(Relation relation, TupleTableSlot **slots,
-							  int count, BulkInsertState bulk,
+							  int count,
+							  struct BulkInsertStateData *bulk,
 							  MemoryContext context);
 
 /* ---- statements (spi.c) ---- */
@@ -130,6 +130,8 @@ extern Jsonb *core_find_declaration(const char *noun, const char *name,
 extern bool core_is_paused(const char *noun, const char *name);
 extern char **core_declared_with(const char *noun, const char *argument,
 								 const char *value, int *count);
+extern void core_refuse_dependents(const char *noun, const char *name,
+								   const char *dependent);
 extern void core_forget_declaration(const char *noun, const char *name);
 
 /* ---- changing one (alter.c) ---- */

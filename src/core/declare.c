@@ -282,6 +282,22 @@ core_declared_with(const char *noun, const char *argument, const char *value,
 	return names;
 }
 
+/* ERROR where something of another noun is declared with this one. */
+void
+core_refuse_dependents(const char *noun, const char *name,
+					   const char *dependent)
+{
+	int			count;
+	char	  **names = core_declared_with(dependent, noun, name, &count);
+
+	if (count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("%s \"%s\" has %ss", noun, name, dependent),
+				 errdetail("One is \"%s\".", names[0]),
+				 errhint("Drop its %ss first.", dependent)));
+}
+
 /* Has somebody paused this noun? */
 bool
 core_is_paused(const char *noun, const char *name)

@@ -18,7 +18,7 @@
  */
 void
 core_insert_slots(Relation relation, TupleTableSlot **slots, int count,
-				  BulkInsertState bulk, MemoryContext context)
+				  struct BulkInsertStateData *bulk, MemoryContext context)
 {
 	MemoryContext caller = MemoryContextSwitchTo(context);
 

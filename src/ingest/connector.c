@@ -26,17 +26,47 @@ check_sources(const char *connector, Jsonb *manifest)
 		ingest_check_source(names[i], manifest);
 }
 
+/* Does the extension bring the connector? */
+static bool
+is_builtin(const char *name)
+{
+	CoreArgs	args = {0};
+	CoreIdentity caller;
+	bool		builtin;
+
+	core_spi_begin();
+	core_become_owner(&caller);
+	core_arg_text(&args, name);
+	builtin = core_query_int8("SELECT count(*) FROM visage.declarations"
+							  " WHERE noun = 'connector' AND name = $1"
+							  " AND builtin", &args, 0) > 0;
+	core_become_caller(&caller);
+	core_spi_end();
+	return builtin;
+}
+
+/* The grammar of manifests. */
+static Jsonb *
+read_grammar(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CoreIdentity caller;
+	char	   *schema;
+
+	core_spi_begin();
+	core_become_owner(&caller);
+	schema = core_query_text("SELECT visage.manifest_schema()", NULL, context);
+	core_become_caller(&caller);
+	core_spi_end();
+	return core_json_parse(schema);
+}
+
 PG_FUNCTION_INFO_V1(visage_create_connector);
 Datum
 visage_create_connector(PG_FUNCTION_ARGS)
 {
 	CoreDeclaration declaration = {.noun = "connector"};
 	char	   *name;
-	char	   *schema;
-	CoreArgs	args = {0};
-	CoreIdentity caller;
-	bool		builtin;
-	MemoryContext context = CurrentMemoryContext;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -45,19 +75,10 @@ visage_create_connector(PG_FUNCTION_ARGS)
 						"null")));
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	core_check_name("connector", name);
-	core_spi_begin();
-	core_become_owner(&caller);
-	schema = core_query_text("SELECT visage.manifest_schema()", NULL, context);
-	core_arg_text(&args, name);
-	builtin = core_query_int8("SELECT count(*) FROM visage.declarations"
-							  " WHERE noun = 'connector' AND name = $1"
-							  " AND builtin", &args, 0) > 0;
-	core_become_caller(&caller);
-	core_spi_end();
-	core_check_schema(core_json_parse(schema), PG_GETARG_JSONB_P(1),
+	core_check_schema(read_grammar(), PG_GETARG_JSONB_P(1),
 					  psprintf("the manifest of connector \"%s\"", name));
 	ingest_check_manifest(PG_GETARG_JSONB_P(1), name);
-	if (builtin)
+	if (is_builtin(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("connector \"%s\" is built in", name),
@@ -76,27 +97,15 @@ visage_drop_connector(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CoreIdentity caller;
-	CoreArgs	args = {0};
-	char	  **sources;
-	int			count;
 
 	(void) core_find_declaration("connector", name, false);
-	core_arg_text(&args, name);
-	core_spi_begin();
-	core_become_owner(&caller);
-	if (core_query_int8("SELECT count(*) FROM visage.declarations"
-						" WHERE noun = 'connector' AND name = $1 AND builtin",
-						&args, 0) > 0)
+	if (is_builtin(name))
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("connector \"%s\" is built in", name)));
-	sources = core_declared_with("source", "connector", name, &count);
-	if (count > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("connector \"%s\" has sources", name),
-				 errdetail("One is \"%s\".", sources[0]),
-				 errhint("Drop its sources first.")));
+	core_refuse_dependents("connector", name, "source");
+	core_spi_begin();
+	core_become_owner(&caller);
 	core_forget_declaration("connector", name);
 	core_become_caller(&caller);
 	core_spi_end();

@@ -417,20 +417,12 @@ visage_drop_source(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CoreIdentity caller;
-	char	  **streams;
-	int			count;
 
 	core_lock_declarations();
 	(void) core_find_declaration("source", name, false);
+	core_refuse_dependents("source", name, "stream");
 	core_spi_begin();
 	core_become_owner(&caller);
-	streams = core_declared_with("stream", "source", name, &count);
-	if (count > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("source \"%s\" has streams", name),
-				 errdetail("One is \"%s\".", streams[0]),
-				 errhint("Drop its streams first.")));
 	net_forget_secrets(name);
 	core_forget_declaration("source", name);
 	core_become_caller(&caller);
