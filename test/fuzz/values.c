@@ -54,7 +54,6 @@ numeric_cmp(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(a < b ? -1 : a > b);
 }
 
-
 /* ---- lengths of time ---- */
 
 static void
