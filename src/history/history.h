@@ -285,6 +285,7 @@ typedef struct HistoryBatch HistoryBatch;	/* batch.c */
 typedef struct HistoryTable HistoryTable;	/* table.c */
 typedef struct HistoryWalk HistoryWalk; /* walk.c */
 typedef struct HistorySeen HistorySeen; /* seen.c */
+typedef struct HistoryTouched HistoryTouched;	/* touched.c */
 typedef struct HistoryJoin HistoryJoin; /* join.c */
 
 /* Where versions are found and written (store.c). */
@@ -410,6 +411,23 @@ extern void history_apply(HistoryMerge *merge, HistoryTimeline *timeline);
 extern HistoryJoin *history_read_source(HistoryMerge *merge,
 										const char *query);
 extern void history_merge_touched(HistoryJoin *join);
+
+/* touched.c */
+extern HistoryTouched *history_make_touched(HistoryMerge *merge, Size memory);
+extern void history_begin_touched(HistoryTouched *touched);
+extern TupleTableSlot *history_carry(HistoryTouched *touched,
+									 const HistoryRecord *record,
+									 uint64 hash);
+extern TupleTableSlot *history_carrier_slot(const HistoryTouched *touched);
+extern void history_read_carried(const HistoryTouched *touched,
+								 TupleTableSlot *slot, HistoryRecord *record);
+extern void history_touch(HistoryTouched *touched, const HistoryRecord *record,
+						  uint64 hash);
+extern void history_touch_absent(HistoryTouched *touched, HistoryTable *table);
+extern void history_merge_sorted(HistoryTouched *touched, HistoryTable *table);
+extern void history_merge_single(HistoryMerge *merge,
+								 const HistoryRecord *record);
+extern void history_free_touched(HistoryTouched *touched);
 
 /* repeat.c */
 extern bool history_may_repeat(const HistoryMerge *merge,

@@ -6,7 +6,7 @@
  * Nearly all records of an extract repeat what is stored.  Such a record is
  * recognised by comparing its columns with those of the version, and is done
  * with: no statement runs for it and nothing is written.  What is left, the
- * touched keys, is sorted by key and merged one key at a time (facts.c).
+ * touched keys, is sorted by key and merged one key at a time (touched.c).
  *
  * A complete extract is walked side by side with all versions (walk.c) or,
  * where the two have not the same order, compared with those of its time at
@@ -19,9 +19,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_operator.h"
-#include "catalog/pg_type.h"
 #include "core/core.h"
 #include "executor/executor.h"
 #include "history/history.h"
@@ -29,15 +26,6 @@
 #include "tcop/dest.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-
-/* Columns of what is sorted or put aside, before those of the history. */
-#define CARRIER_HASH 0
-#define CARRIER_KIND 1
-#define CARRIER_COLUMNS 2
-
-#define KIND_RECORD 'r'
-#define KIND_DELETE 'd'
-#define KIND_ABSENT 'a'			/* the extract lacks the key */
 
 struct HistoryJoin
 {
@@ -47,13 +35,11 @@ struct HistoryJoin
 	HistoryWalk *walk;			/* NULL: not yet, or no more */
 	int64		records;
 	int64		index_records;	/* up to so many */
-	Tuplesortstate *touched;
+	HistoryTouched *touched;
 	HistorySeen *seen;			/* the keys of a first merge, or NULL */
 	Tuplestorestate *early;		/* before it is known how many there are, or
 								 * all versions have been passed */
 	Tuplestorestate **aside;	/* of partitions to come */
-	TupleDesc	carrier;
-	TupleTableSlot *carrier_slot;
 	MemoryContext context;
 	MemoryContext record_context;
 	HistoryRecord record;		/* the one at hand */
@@ -70,56 +56,6 @@ typedef struct JoinReceiver
 	HistoryJoin *join;
 } JoinReceiver;
 
-static TupleDesc
-carrier_desc(History *history)
-{
-	TupleDesc	desc = CreateTemplateTupleDesc(CARRIER_COLUMNS +
-											   history->column_count);
-
-	TupleDescInitEntry(desc, CARRIER_HASH + 1, "hash", INT8OID, -1, 0);
-	TupleDescInitEntry(desc, CARRIER_KIND + 1, "kind", CHAROID, -1, 0);
-	for (int i = 0; i < history->column_count; i++)
-		TupleDescInitEntry(desc, CARRIER_COLUMNS + i + 1,
-						   history->columns[i].name,
-						   history->columns[i].type_oid,
-						   history->columns[i].typmod, 0);
-	return desc;
-}
-
-static void
-begin_touched(HistoryJoin *join)
-{
-	AttrNumber	column = CARRIER_HASH + 1;
-	Oid			operator = Int8LessOperator;
-	Oid			collation = InvalidOid;
-	bool		nulls_first = false;
-	MemoryContext old = MemoryContextSwitchTo(join->context);
-
-	join->touched = tuplesort_begin_heap(join->carrier, 1, &column, &operator,
-										 &collation, &nulls_first,
-										 Max(join->memory / 4 / 1024, 64),
-										 NULL, TUPLESORT_NONE);
-	MemoryContextSwitchTo(old);
-}
-
-/* Puts a row into the slot that is sorted or put aside. */
-static TupleTableSlot *
-fill_carrier(HistoryJoin *join, uint64 hash, char kind, const Datum *values,
-			 const bool *nulls)
-{
-	TupleTableSlot *slot = join->carrier_slot;
-	int			count = join->merge->history->column_count;
-
-	ExecClearTuple(slot);
-	slot->tts_values[CARRIER_HASH] = Int64GetDatum((int64) hash);
-	slot->tts_isnull[CARRIER_HASH] = false;
-	slot->tts_values[CARRIER_KIND] = CharGetDatum(kind);
-	slot->tts_isnull[CARRIER_KIND] = false;
-	memcpy(slot->tts_values + CARRIER_COLUMNS, values, sizeof(Datum) * count);
-	memcpy(slot->tts_isnull + CARRIER_COLUMNS, nulls, sizeof(bool) * count);
-	return ExecStoreVirtualTuple(slot);
-}
-
 /* The time of the record at hand. */
 static TimestampTz
 record_time(HistoryJoin *join)
@@ -134,14 +70,6 @@ record_time(HistoryJoin *join)
 }
 
 /* ---- a record against the version of its key ---- */
-
-/* The record at hand as it is sorted or put aside. */
-static TupleTableSlot *
-carry_record(HistoryJoin *join, uint64 hash)
-{
-	return fill_carrier(join, hash, join->record.is_delete ? KIND_DELETE :
-						KIND_RECORD, join->record.values, join->record.nulls);
-}
 
 /* Compares the record at hand with the versions in memory. */
 static void
@@ -160,7 +88,7 @@ probe(HistoryJoin *join, uint64 hash)
 	}
 	if (entry)
 		entry->is_touched = true;
-	tuplesort_puttupleslot(join->touched, carry_record(join, hash));
+	history_touch(join->touched, &join->record, hash);
 }
 
 /* Compares the records that wait with the versions in memory. */
@@ -208,7 +136,7 @@ route_record(HistoryJoin *join)
 		probe_soon(join, hash);
 	else
 		tuplestore_puttupleslot(join->aside[partition],
-								carry_record(join, hash));
+								history_carry(join->touched, &join->record, hash));
 }
 
 /* Gives every record that was put aside to a function, and forgets them. */
@@ -217,9 +145,7 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 		  void (*take) (HistoryJoin *))
 {
 	HistoryRecord *record = &join->record;
-	int			count = join->merge->history->column_count;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(join->carrier,
-													&TTSOpsMinimalTuple);
+	TupleTableSlot *slot = history_carrier_slot(join->touched);
 
 	join->slot = NULL;
 	while (tuplestore_gettupleslot(aside, true, false, slot))
@@ -227,13 +153,7 @@ take_back(HistoryJoin *join, Tuplestorestate *aside,
 		MemoryContext old = MemoryContextSwitchTo(join->record_context);
 
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		memcpy(record->values, slot->tts_values + CARRIER_COLUMNS,
-			   sizeof(Datum) * count);
-		memcpy(record->nulls, slot->tts_isnull + CARRIER_COLUMNS,
-			   sizeof(bool) * count);
-		record->is_delete =
-			DatumGetChar(slot->tts_values[CARRIER_KIND]) == KIND_DELETE;
+		history_read_carried(join->touched, slot, record);
 		record->at = record_time(join);
 		take(join);
 		MemoryContextSwitchTo(old);
@@ -420,7 +340,7 @@ take_record(HistoryJoin *join)
 			history_note_seen(join->seen,
 							  history_key_hash(join->merge->history,
 											   join->record.values));
-		tuplestore_puttupleslot(join->early, carry_record(join, 0));
+		tuplestore_puttupleslot(join->early, history_carry(join->touched, &join->record, 0));
 		if (join->seen == NULL && join->table == NULL &&
 			join->records > join->index_records)
 			begin_table(join);
@@ -551,9 +471,6 @@ make_join(HistoryMerge *merge)
 												 "record of a source",
 												 ALLOCSET_DEFAULT_SIZES);
 	join->index_records = Max(1000, Min(20000, versions / 100));
-	join->carrier = carrier_desc(history);
-	join->carrier_slot = MakeSingleTupleTableSlot(join->carrier,
-												  &TTSOpsVirtual);
 	join->record.values = palloc(sizeof(Datum) * history->column_count);
 	join->record.nulls = palloc(sizeof(bool) * history->column_count);
 	find_head(join);
@@ -561,7 +478,7 @@ make_join(HistoryMerge *merge)
 		join->seen = history_make_seen(join->memory / 2);
 	join->early = tuplestore_begin_heap(false, false,
 										Max(join->memory / 4 / 1024, 64));
-	begin_touched(join);
+	join->touched = history_make_touched(merge, join->memory / 4);
 	return join;
 }
 
@@ -598,173 +515,16 @@ history_read_source(HistoryMerge *merge, const char *query)
 
 /* ---- the touched keys ---- */
 
-/* The versions that no record was found for: the extract lacks their keys. */
-static void
-touch_absent(HistoryJoin *join)
-{
-	History    *history = join->merge->history;
-	bool	   *nulls = join->merge->key_nulls;
-	HistoryEntry *entry;
-	uint64		place = 0;
-
-	while ((entry = history_next_unseen(join->table, &place)) != NULL)
-	{
-		const HistoryRow *row = history_fetch_entry(join->table, entry);
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < history->column_count; i++)
-			join->record.values[i] = nulls[i] ? (Datum) 0 : row->values[i];
-		tuplesort_puttupleslot(join->touched,
-							   fill_carrier(join, entry->hash, KIND_ABSENT,
-											join->record.values, nulls));
-	}
-}
-
-/* A fresh fact with these columns. */
-static HistoryFact *
-fresh_fact(HistoryJoin *join, Datum *values, bool *nulls, char kind)
-{
-	History    *history = join->merge->history;
-	HistoryFact *fact = palloc0(sizeof(HistoryFact));
-
-	fact->origin = HISTORY_FRESH;
-	fact->values = values;
-	fact->nulls = nulls;
-	fact->unknown = bms_copy(join->merge->missing);
-	fact->is_delete = kind == KIND_DELETE;
-	fact->is_counted = kind != KIND_ABSENT;
-	fact->at = join->merge->extract_at;
-	if (history->sequence_count > 0 && kind != KIND_ABSENT)
-	{
-		int			c = history->sequence_columns[0];
-
-		fact->at = history_time(&history->columns[c], values[c]);
-	}
-	return fact;
-}
-
-/* A fact of what was sorted, in the key's context. */
-static HistoryFact *
-make_fact(HistoryJoin *join, TupleTableSlot *slot, char *kind)
-{
-	HeapTuple	tuple = ExecCopySlotHeapTuple(slot);
-	Datum	   *values = palloc(sizeof(Datum) * join->carrier->natts);
-	bool	   *nulls = palloc(sizeof(bool) * join->carrier->natts);
-
-	heap_deform_tuple(tuple, join->carrier, values, nulls);
-	*kind = DatumGetChar(values[CARRIER_KIND]);
-	return fresh_fact(join, values + CARRIER_COLUMNS, nulls + CARRIER_COLUMNS,
-					  *kind);
-}
-
-/*
- * Did a record of the extract repeat the key's version, if it has one?  A
- * version that was found to be repeated on the walk is not in the table.
- */
-static bool
-is_version_seen(HistoryJoin *join, uint64 hash, const Datum *key)
-{
-	HistoryEntry *entry;
-
-	if (join->table == NULL || !join->merge->complete)
-		return false;
-	entry = history_find_entry(join->table, hash, key);
-	return entry == NULL || entry->is_seen;
-}
-
-/* Merges the keys of one hash, which are rarely more than one. */
-static void
-merge_group(HistoryJoin *join, uint64 hash, List *facts, List *kinds)
-{
-	while (facts != NIL)
-	{
-		List	   *fresh = NIL;
-		HistoryFact *first = linitial(facts);
-		List	   *others = NIL;
-		List	   *other_kinds = NIL;
-		ListCell   *cell;
-		ListCell   *kind;
-
-		forboth(cell, facts, kind, kinds)
-		{
-			HistoryFact *fact = lfirst(cell);
-
-			if (!history_same_key(join->merge->history, first->values,
-								  fact->values))
-			{
-				others = lappend(others, fact);
-				other_kinds = lappend_int(other_kinds, lfirst_int(kind));
-			}
-			else if (lfirst_int(kind) != KIND_ABSENT)
-				fresh = lappend(fresh, fact);
-		}
-		history_merge_key(join->merge, first->values, fresh,
-						  is_version_seen(join, hash, first->values));
-		facts = others;
-		kinds = other_kinds;
-	}
-}
-
-/* Merges all that was touched, key by key, in the order of their hashes. */
-static void
-merge_sorted(HistoryJoin *join)
-{
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(join->carrier,
-													&TTSOpsMinimalTuple);
-	bool		more;
-	bool		isnull;
-
-	tuplesort_performsort(join->touched);
-	more = tuplesort_gettupleslot(join->touched, true, false, slot, NULL);
-	while (more)
-	{
-		int64		hash = DatumGetInt64(slot_getattr(slot, CARRIER_HASH + 1,
-													  &isnull));
-		List	   *facts = NIL;
-		List	   *kinds = NIL;
-		MemoryContext old;
-
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(join->merge->key_context);
-		old = MemoryContextSwitchTo(join->merge->key_context);
-		do
-		{
-			char		kind;
-
-			facts = lappend(facts, make_fact(join, slot, &kind));
-			kinds = lappend_int(kinds, kind);
-			more = tuplesort_gettupleslot(join->touched, true, false, slot,
-										  NULL);
-		} while (more && hash == DatumGetInt64(slot_getattr(slot,
-															CARRIER_HASH + 1,
-															&isnull)));
-		merge_group(join, (uint64) hash, facts, kinds);
-		MemoryContextSwitchTo(old);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	tuplesort_end(join->touched);
-	join->touched = NULL;
-}
-
 /* A record of a first merge: its key has come once, or is to be sorted. */
 static void
 merge_first(HistoryJoin *join)
 {
 	uint64		hash = history_key_hash(join->merge->history, join->record.values);
-	MemoryContext old;
-	HistoryFact *fact;
 
 	if (history_seen_again(join->seen, hash))
-	{
 		probe(join, hash);
-		return;
-	}
-	MemoryContextReset(join->merge->key_context);
-	old = MemoryContextSwitchTo(join->merge->key_context);
-	fact = fresh_fact(join, join->record.values, join->record.nulls,
-					  join->record.is_delete ? KIND_DELETE : KIND_RECORD);
-	history_merge_key(join->merge, join->record.values, list_make1(fact), false);
-	MemoryContextSwitchTo(old);
+	else
+		history_merge_single(join->merge, &join->record);
 }
 
 /* Compares a record whose partition has come. */
@@ -789,14 +549,14 @@ history_merge_touched(HistoryJoin *join)
 		if (i > 0)
 		{
 			history_fill_table(join->table, i);
-			begin_touched(join);
+			history_begin_touched(join->touched);
 			take_back(join, join->aside[i], probe_again);
 		}
 		if (join->merge->complete && join->table)
-			touch_absent(join);
-		merge_sorted(join);
+			history_touch_absent(join->touched, join->table);
+		history_merge_sorted(join->touched, join->table);
 	}
 	if (join->table)
 		history_free_table(join->table);
-	ExecDropSingleTupleTableSlot(join->carrier_slot);
+	history_free_touched(join->touched);
 }
