@@ -30,11 +30,15 @@ def timed(function):
 
 def interleave(sides, rounds, measure=timed):
     """name → list of what measure gave, the sides taking turns so that a
-    noisy moment of the machine is shared."""
+    noisy moment of the machine is shared: each round starts with another one,
+    and every other goes backwards, so that no side has a place or a neighbour
+    of its own."""
     results = {name: [] for name in sides}
+    names = list(sides)
     for number in range(rounds):
-        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-        for name in order:
+        first = number % len(names)
+        order = names[first:] + names[:first]
+        for name in order if number % 2 == 0 else order[::-1]:
             results[name].append(measure(sides[name]))
     return results
 
