@@ -204,12 +204,45 @@ SELECT regress_serving.explain($$SELECT plan, count(*), max(visage_score('servin
 SELECT count(*) AS groups FROM
 	(SELECT plan, count(*), max(visage_score('serving', r)) AS highest FROM regress_serving.rows AS r GROUP BY plan) AS blocks
 	JOIN row_groups USING (plan, count, highest);
+-- Also in a query's output: by itself, within functions, beside a condition,
+-- sorted, inserted; below a Gather, too.
+SET visage.batch_scoring = off;
+CREATE TEMPORARY TABLE rows_output AS
+	SELECT id, note, visage_score('serving', r) AS score, 1 - visage_score('serving@3', r) AS other, CASE WHEN id > 9 THEN visage_score('serving', r) END AS some
+	FROM regress_serving.rows AS r;
+SET visage.batch_scoring = on;
+SELECT regress_serving.explain($$SELECT id, 1 - visage_score('serving', r) FROM regress_serving.rows AS r ORDER BY visage_score('serving', r) DESC LIMIT 3$$);
+SET max_parallel_workers_per_gather = 0;
+SELECT regress_serving.explain($$SELECT id, note, visage_score('serving', r) AS score, 1 - visage_score('serving@3', r) AS other, CASE WHEN id > 9 THEN visage_score('serving', r) END AS some FROM regress_serving.rows AS r$$);
+CREATE TEMPORARY TABLE block_output AS
+	SELECT id, note, visage_score('serving', r) AS score, 1 - visage_score('serving@3', r) AS other, CASE WHEN id > 9 THEN visage_score('serving', r) END AS some
+	FROM regress_serving.rows AS r;
+SELECT count(*) AS output FROM (TABLE block_output INTERSECT TABLE rows_output) AS same;
+SELECT array_agg(id) = (SELECT array_agg(id) FROM (SELECT id FROM rows_output ORDER BY score DESC, id LIMIT 70) AS s) AS ranked
+FROM (SELECT id FROM regress_serving.rows AS r ORDER BY visage_score('serving', r) DESC, id LIMIT 70) AS s;
+SELECT regress_serving.explain($$INSERT INTO block_output (id, score) SELECT id, visage_score('serving', r) FROM regress_serving.rows AS r$$);
+BEGIN;
+INSERT INTO block_output (id, score) SELECT -id, visage_score('serving', r) FROM regress_serving.rows AS r WHERE id <= 100;
+SELECT count(*) AS inserted FROM block_output AS b JOIN rows_output AS r ON b.id = -r.id AND b.score = r.score;
+ROLLBACK;
+-- Not where a condition or a LIMIT may want fewer, or rows are locked or changed.
+SELECT regress_serving.explain($$SELECT id, coalesce(a, visage_score('serving', r)) FROM regress_serving.rows AS r$$);
+SELECT regress_serving.explain($$SELECT id, visage_score('serving', r) FROM regress_serving.rows AS r LIMIT 3$$);
+SELECT regress_serving.explain($$SELECT id, visage_score('serving', r) FROM regress_serving.rows AS r ORDER BY id LIMIT 3$$);
+SELECT regress_serving.explain($$SELECT id, visage_score('serving', r) FROM regress_serving.rows AS r FOR UPDATE$$);
+SELECT regress_serving.explain($$UPDATE regress_serving.rows AS r SET b = visage_score('serving', r)$$);
+-- A cursor can go back.
+BEGIN;
+DECLARE back SCROLL CURSOR FOR SELECT id AS at, visage_score('serving', r) AS score FROM regress_serving.rows AS r;
+MOVE FORWARD 150 IN back;
+FETCH BACKWARD 1 FROM back \gset
+SELECT :score = (SELECT score FROM rows_output WHERE id = :at) AS went_back;
+ROLLBACK;
 RESET max_parallel_workers_per_gather;
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET min_parallel_table_scan_size;
 
-SET visage.batch_scoring = on;
 -- NULLs, no rows, a condition, a wrong number of values, privileges.
 SELECT sum(visage_score('serving', a, b)) IS NULL AS no_rows FROM regress_serving.rows WHERE id < 0;
 SELECT count(visage_score('serving', a, b)) AS with_nulls, sum(visage_score('serving', a, b)) = sum(visage_score('serving', a + 0, b)) AS same

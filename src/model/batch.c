@@ -3,15 +3,17 @@
  * batch.c
  *		Scoring in blocks behind the planner.
  *
- * Where an aggregate's argument is a call of visage_score, as in
- * sum(visage_score('churn', t)), and visage.batch_scoring is on, the planner
- * may put a node between the aggregation and what it reads.  The node takes
- * rows from its child a block at a time, scores the block at once, and hands
- * the rows on with their scores as columns, which the aggregation finds in
- * place of its calls.
+ * Where visage_score is called in a query's output, or in an aggregate's
+ * argument as in sum(visage_score('churn', t)), and visage.batch_scoring is
+ * on, the planner may put a node between the projection or aggregation and
+ * what it reads.  The node takes rows from its child a block at a time, scores
+ * the block at once, and hands the rows on with their scores as columns, which
+ * what is above finds in place of its calls; batch_run.c is the node.
  *
- * Only calls that are evaluated for each row whatever happens are taken: whole
- * arguments of aggregates without FILTER, whose own arguments are columns.
+ * Only calls that are evaluated for each row whatever happens are taken, whose
+ * arguments are columns: in the output, outside of CASE and its like and not
+ * below a LIMIT that may want fewer rows; of aggregates without FILTER, their
+ * whole arguments.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,38 +42,11 @@
 /* What a call in a block costs of what one by itself does. */
 #define BLOCK_COST 0.2
 
-/* A call of the node, while it runs. */
-typedef struct BatchCall
-{
-	ModelBinding *binding;
-	double	   *workspace;		/* of a block */
-} BatchCall;
-
-typedef struct BatchState
-{
-	CustomScanState css;
-	List	   *references;		/* of String */
-	List	   *positions;		/* of List of int: arguments in the child */
-	List	   *passed;			/* of int: columns handed on */
-	List	   *functions;		/* of Oid */
-	BatchCall  *calls;			/* NULL before the first row */
-	int			call_count;
-	int		   *passed_columns;
-	int			passed_count;
-	Datum	   *values;			/* passed columns, row by row */
-	bool	   *nulls;
-	MemoryContext block;		/* values by reference, until the next block */
-	int			columns;		/* of the child that are read */
-	int			rows;			/* in the block */
-	int			next;			/* row to hand out */
-	bool		done;			/* the child has no more */
-} BatchState;
-
 static create_upper_paths_hook_type next_hook = NULL;
 
 /* ---- planning ---- */
 
-/* Is this a call that a block can take? */
+/* Is this a call that a block can take, and that the child has not made? */
 static bool
 is_batchable(Node *node, List *columns)
 {
@@ -79,8 +54,9 @@ is_batchable(Node *node, List *columns)
 	Oid			support;
 	ListCell   *cell;
 
-	if (!IsA(node, FuncExpr) || call->funcvariadic ||
-		call->funcresulttype != FLOAT8OID || !IsA(linitial(call->args), Const))
+	if (!IsA(node, FuncExpr) || list_member(columns, node) ||
+		call->funcvariadic || call->funcresulttype != FLOAT8OID ||
+		!IsA(linitial(call->args), Const))
 		return false;
 	support = get_func_support(call->funcid);
 	if (!OidIsValid(support) ||
@@ -132,6 +108,45 @@ find_calls(Node *node, void *context)
 	return expression_tree_walker(node, find_calls, findings);
 }
 
+/* Does a node of this kind evaluate all that is in it? */
+static bool
+evaluates_all(const Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_NamedArgExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_NullTest:
+		case T_RowExpr:
+		case T_ArrayExpr:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* The same in expressions of the output. */
+static bool
+find_output_calls(Node *node, void *context)
+{
+	Findings   *findings = context;
+
+	if (node == NULL)
+		return false;
+	if (is_batchable(node, findings->columns))
+	{
+		findings->calls = list_append_unique(findings->calls, node);
+		return false;
+	}
+	if (!evaluates_all(node))
+		return find_calls(node, findings);
+	return expression_tree_walker(node, find_output_calls, findings);
+}
+
 /* The position of an expression that is in the list. */
 static int
 position_of(Node *node, List *list)
@@ -158,7 +173,6 @@ cost_of_calls(List *calls)
 static Plan *plan_batch(PlannerInfo *root, RelOptInfo *relation,
 						CustomPath *path, List *tlist, List *clauses,
 						List *children);
-static Node *create_state(CustomScan *scan);
 
 static const CustomPathMethods path_methods = {
 	.CustomName = "Visage Batch Score",
@@ -167,7 +181,7 @@ static const CustomPathMethods path_methods = {
 
 static const CustomScanMethods scan_methods = {
 	.CustomName = "Visage Batch Score",
-	.CreateCustomScanState = create_state
+	.CreateCustomScanState = model_batch_state
 };
 
 /* The node over the child: its needed columns, then the calls' scores. */
@@ -202,71 +216,142 @@ batch_path(PlannerInfo *root, RelOptInfo *relation, Path *child,
 	return path;
 }
 
-/* The same aggregation over blocks, or NULL where no call is for blocks. */
-static Path *
-batched(PlannerInfo *root, RelOptInfo *relation, const AggPath *aggregation)
+/*
+ * What the path below an aggregation or projection is asked for, besides what
+ * its order needs: the columns that it is grouped by.
+ */
+static Findings
+findings_over(const Path *child)
 {
-	Path	   *child = aggregation->subpath;
 	Findings	findings = {.columns = child->pathtarget->exprs};
-	AggPath    *path = makeNode(AggPath);
-	Cost		saved;
 	ListCell   *cell;
 
 	foreach(cell, findings.columns)
 		if (get_pathtarget_sortgroupref(child->pathtarget,
 										foreach_current_index(cell)) != 0)
 		findings.rest = lappend(findings.rest, lfirst(cell));
+	return findings;
+}
+
+/* What the calls cost less in blocks. */
+static Cost
+cost_saved(const Path *child, const Findings *findings)
+{
+	return child->rows * cost_of_calls(findings->calls) * (1 - BLOCK_COST);
+}
+
+/* The same aggregation over blocks, or NULL where no call is for blocks. */
+static Path *
+batched_aggregation(PlannerInfo *root, RelOptInfo *relation,
+					const AggPath *aggregation)
+{
+	Path	   *child = aggregation->subpath;
+	Findings	findings = findings_over(child);
+	AggPath    *path = makeNode(AggPath);
+	Cost		saved;
+
 	find_calls((Node *) aggregation->path.pathtarget->exprs, &findings);
 	find_calls((Node *) aggregation->qual, &findings);
 	if (findings.calls == NIL)
 		return NULL;
 	memcpy(path, aggregation, sizeof(AggPath));
 	path->subpath = (Path *) batch_path(root, relation, child, &findings);
-	saved = child->rows * cost_of_calls(findings.calls) * (1 - BLOCK_COST);
+	saved = cost_saved(child, &findings);
 	path->path.total_cost -= saved;
 	if (aggregation->aggstrategy != AGG_SORTED)
 		path->path.startup_cost -= saved;
 	return (Path *) path;
 }
 
+/* The same of a projection: the query's output. */
+static Path *
+batched_projection(PlannerInfo *root, RelOptInfo *relation,
+				   const ProjectionPath *projection)
+{
+	Path	   *child = projection->subpath;
+	Findings	findings = findings_over(child);
+	ProjectionPath *path = makeNode(ProjectionPath);
+
+	find_output_calls((Node *) projection->path.pathtarget->exprs, &findings);
+	if (findings.calls == NIL)
+		return NULL;
+	memcpy(path, projection, sizeof(ProjectionPath));
+	path->subpath = (Path *) batch_path(root, relation, child, &findings);
+	path->dummypp = false;
+	path->path.total_cost -= cost_saved(child, &findings);
+	return (Path *) path;
+}
+
+/* Where a path of these kinds has the path that it reads; else NULL. */
+static Path **
+path_below(Path *path, Size *size)
+{
+	switch (nodeTag(path))
+	{
+		case T_AggPath:
+			*size = sizeof(AggPath);
+			return &((AggPath *) path)->subpath;
+		case T_GatherPath:
+			*size = sizeof(GatherPath);
+			return &((GatherPath *) path)->subpath;
+		case T_GatherMergePath:
+			*size = sizeof(GatherMergePath);
+			return &((GatherMergePath *) path)->subpath;
+		case T_SortPath:
+			*size = sizeof(SortPath);
+			return &((SortPath *) path)->subpath;
+		case T_ModifyTablePath:
+			*size = sizeof(ModifyTablePath);
+			return &((ModifyTablePath *) path)->subpath;
+		default:
+			return NULL;
+	}
+}
+
 /*
  * The same path with blocks below: an aggregation, or a final one over what
- * workers have aggregated.  NULL where no call is for blocks.
+ * workers have aggregated, or a projection of which all rows are wanted.  NULL
+ * where no call is for blocks.
  */
 static Path *
-with_blocks(PlannerInfo *root, RelOptInfo *relation, Path *path)
+with_blocks(PlannerInfo *root, RelOptInfo *relation, Path *path, bool all)
 {
-	Path	  **below;
 	Path	   *copy;
+	Path	  **below;
 	Path	   *batch;
 	Size		size;
 
 	if (IsA(path, AggPath) &&
 		!DO_AGGSPLIT_COMBINE(((AggPath *) path)->aggsplit))
-		return batched(root, relation, (AggPath *) path);
-	if (IsA(path, AggPath))
-		size = sizeof(AggPath);
-	else if (IsA(path, GatherPath))
-		size = sizeof(GatherPath);
-	else if (IsA(path, GatherMergePath))
-		size = sizeof(GatherMergePath);
-	else if (IsA(path, SortPath))
-		size = sizeof(SortPath);
-	else
+		return batched_aggregation(root, relation, (AggPath *) path);
+	if (IsA(path, ProjectionPath))
+		return all ? batched_projection(root, relation,
+										(ProjectionPath *) path) : NULL;
+	below = path_below(path, &size);
+	if (below == NULL)
+		return NULL;
+	batch = with_blocks(root, relation, *below, all || IsA(path, SortPath));
+	if (batch == NULL)
 		return NULL;
 	copy = palloc(size);
 	memcpy(copy, path, size);
-	below = IsA(path, AggPath) ? &((AggPath *) copy)->subpath :
-		IsA(path, GatherPath) ? &((GatherPath *) copy)->subpath :
-		IsA(path, GatherMergePath) ? &((GatherMergePath *) copy)->subpath :
-		&((SortPath *) copy)->subpath;
-	batch = with_blocks(root, relation, *below);
-	if (batch == NULL)
-		return NULL;
 	copy->total_cost -= (*below)->total_cost - batch->total_cost;
 	copy->startup_cost -= (*below)->startup_cost - batch->startup_cost;
-	*below = batch;
+	*path_below(copy, &size) = batch;
 	return copy;
+}
+
+/*
+ * Does the query read rows only to hand them out or insert them?  Rows that
+ * are locked or changed are looked at again when somebody else has changed
+ * them, which is not for blocks.
+ */
+static bool
+only_reads(const Query *query)
+{
+	return query->rowMarks == NIL &&
+		(query->commandType == CMD_SELECT ||
+		 query->commandType == CMD_INSERT);
 }
 
 static void
@@ -275,14 +360,18 @@ add_batch_paths(PlannerInfo *root, UpperRelationKind stage,
 {
 	List	   *paths = NIL;
 	ListCell   *cell;
+	bool		all = root->parse->limitCount == NULL &&
+	root->parse->limitOffset == NULL;
 
 	if (next_hook)
 		next_hook(root, stage, input, output, extra);
-	if (stage != UPPERREL_GROUP_AGG ||
-		strcmp(core_setting("visage.batch_scoring"), "on") != 0)
+	if (strcmp(core_setting("visage.batch_scoring"), "on") != 0 ||
+		(stage != UPPERREL_GROUP_AGG &&
+		 ((stage != UPPERREL_ORDERED && stage != UPPERREL_FINAL) ||
+		  !only_reads(root->parse))))
 		return;
 	foreach(cell, output->pathlist)
-		paths = lappend(paths, with_blocks(root, output, lfirst(cell)));
+		paths = lappend(paths, with_blocks(root, output, lfirst(cell), all));
 	foreach(cell, paths)
 		if (lfirst(cell) != NULL)
 		add_path(output, lfirst(cell));
@@ -360,280 +449,4 @@ plan_batch(PlannerInfo *root, RelOptInfo *relation, CustomPath *path,
 									  functions);
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
-}
-
-/* ---- running ---- */
-
-/* ERROR unless the user may execute the function, as for a call. */
-static void
-check_function(Oid function)
-{
-	AclResult	result = core_compat_function_aclcheck(function, GetUserId(),
-													   ACL_EXECUTE);
-
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(function));
-}
-
-static void
-begin_batch(CustomScanState *css, EState *estate, int eflags)
-{
-	BatchState *state = (BatchState *) css;
-	CustomScan *scan = (CustomScan *) css->ss.ps.plan;
-	ListCell   *cell;
-	int			passed;
-
-	state->references = linitial(scan->custom_private);
-	state->positions = lsecond(scan->custom_private);
-	state->passed = lthird(scan->custom_private);
-	state->functions = lfourth(scan->custom_private);
-	foreach(cell, state->functions)
-		check_function(lfirst_oid(cell));
-	css->custom_ps = list_make1(ExecInitNode(linitial(scan->custom_plans),
-											 estate, eflags));
-	state->call_count = list_length(state->references);
-	passed = state->passed_count = list_length(state->passed);
-	state->passed_columns = palloc(sizeof(int) * Max(passed, 1));
-	foreach(cell, state->passed)
-		state->passed_columns[foreach_current_index(cell)] = lfirst_int(cell);
-	state->values = palloc(sizeof(Datum) * MODEL_BLOCK * Max(passed, 1));
-	state->nulls = palloc(sizeof(bool) * MODEL_BLOCK * Max(passed, 1));
-	state->block = AllocSetContextCreate(CurrentMemoryContext, "visage block",
-										 ALLOCSET_DEFAULT_SIZES);
-}
-
-/* Finds the model of a call, and how its arguments are read. */
-static void
-bind_call(BatchState *state, int number, TupleDesc tupdesc)
-{
-	BatchCall  *call = &state->calls[number];
-	MemoryContext context = state->css.ss.ps.state->es_query_cxt;
-	const char *reference = strVal(list_nth(state->references, number));
-	List	   *positions = list_nth(state->positions, number);
-	ModelEntry *entry = model_find(reference, strlen(reference));
-	const ModelInput *inputs = model_inputs(entry->image);
-	ListCell   *cell;
-
-	model_pin(entry, context);
-	model_check_count(entry, list_length(positions));
-	call->binding = model_bind(entry, context);
-	foreach(cell, positions)
-	{
-		int			i = foreach_current_index(cell);
-		int			position = lfirst_int(cell);
-
-		model_source_init(&call->binding->sources[i], &inputs[i],
-						  model_string(entry->image, inputs[i].name),
-						  TupleDescAttr(tupdesc, position)->atttypid,
-						  position, context);
-		state->columns = Max(state->columns, position + 1);
-	}
-	call->workspace =
-		MemoryContextAllocExtended(context,
-								   model_workspace(entry->image, MODEL_BLOCK) *
-								   sizeof(double),
-								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-}
-
-static void
-bind_calls(BatchState *state, TupleDesc tupdesc)
-{
-	ListCell   *cell;
-
-	state->calls =
-		MemoryContextAllocZero(state->css.ss.ps.state->es_query_cxt,
-							   sizeof(BatchCall) * state->call_count);
-	for (int i = 0; i < state->call_count; i++)
-		bind_call(state, i, tupdesc);
-	foreach(cell, state->passed)
-		state->columns = Max(state->columns, lfirst_int(cell) + 1);
-	for (int i = 0; i < state->call_count; i++)
-		model_bind_stored(state->calls[i].binding, tupdesc, state->columns,
-						  state->css.ss.ps.state->es_query_cxt);
-}
-
-/* Keeps a column's value of a row that is handed on. */
-static void
-keep_value(BatchState *state, int place, Form_pg_attribute attribute,
-		   Datum value, bool isnull)
-{
-	state->nulls[place] = isnull;
-	state->values[place] = isnull || attribute->attbyval ? value :
-		datumCopy(value, false, attribute->attlen);
-}
-
-/* Takes what is needed of a row that has been taken apart. */
-static void
-take_values(BatchState *state, TupleTableSlot *slot, int row)
-{
-	TupleDesc	tupdesc = slot->tts_tupleDescriptor;
-	int			place = row * state->passed_count;
-
-	slot_getsomeattrs(slot, state->columns);
-	for (int i = 0; i < state->call_count; i++)
-	{
-		ModelBinding *binding = state->calls[i].binding;
-		const ModelImage *image = binding->entry->image;
-		const ModelInput *inputs = model_inputs(image);
-
-		for (uint32 j = 0; j < image->input_count; j++)
-		{
-			ModelSource *source = &binding->sources[j];
-
-			state->calls[i].workspace[j * MODEL_BLOCK + row] =
-				model_read_slot(source, image, &inputs[j],
-								slot->tts_values[source->position],
-								slot->tts_isnull[source->position]);
-		}
-	}
-	for (int i = 0; i < state->passed_count; i++)
-	{
-		int			column = state->passed_columns[i];
-
-		keep_value(state, place + i, TupleDescAttr(tupdesc, column),
-				   slot->tts_values[column], slot->tts_isnull[column]);
-	}
-}
-
-/* The same of a row as it is stored, without NULLs. */
-static void
-take_stored(BatchState *state, TupleDesc tupdesc, const char *data, int row)
-{
-	int			place = row * state->passed_count;
-
-	for (int i = 0; i < state->call_count; i++)
-		model_take_stored(state->calls[i].binding, tupdesc, data,
-						  state->calls[i].workspace + row);
-	for (int i = 0; i < state->passed_count; i++)
-	{
-		int			column = state->passed_columns[i];
-		Form_pg_attribute attribute = TupleDescAttr(tupdesc, column);
-
-		keep_value(state, place + i, attribute,
-				   model_stored_column(data, state->calls[0].binding->offsets,
-									   attribute, column), false);
-	}
-}
-
-/* Takes a row into the block. */
-static void
-take_row(BatchState *state, TupleTableSlot *slot, int row)
-{
-	const char *data = state->calls[0].binding->offsets == NULL ? NULL :
-	model_stored_row(slot, state->columns);
-	MemoryContext caller = MemoryContextSwitchTo(state->block);
-
-	if (data != NULL)
-		take_stored(state, slot->tts_tupleDescriptor, data, row);
-	else
-		take_values(state, slot, row);
-	MemoryContextSwitchTo(caller);
-}
-
-/* Fills a block from the child and scores it. */
-static void
-fill_block(BatchState *state)
-{
-	PlanState  *child = linitial(state->css.custom_ps);
-
-	MemoryContextReset(state->block);
-	state->rows = 0;
-	state->next = 0;
-	while (state->rows < MODEL_BLOCK)
-	{
-		TupleTableSlot *slot = ExecProcNode(child);
-
-		if (TupIsNull(slot))
-		{
-			state->done = true;
-			break;
-		}
-		if (state->calls == NULL)
-			bind_calls(state, slot->tts_tupleDescriptor);
-		take_row(state, slot, state->rows++);
-	}
-	if (state->rows > 0)
-		for (int i = 0; i < state->call_count; i++)
-			model_run_block_scores(state->calls[i].binding->entry->image,
-								   state->calls[i].workspace);
-}
-
-/* Puts the block's next row into the slot. */
-static void
-hand_out(BatchState *state, TupleTableSlot *slot)
-{
-	int			passed = state->passed_count;
-	int			row = state->next++;
-
-	ExecClearTuple(slot);
-	for (int i = 0; i < passed; i++)
-	{
-		slot->tts_values[i] = state->values[row * passed + i];
-		slot->tts_isnull[i] = state->nulls[row * passed + i];
-	}
-	for (int i = 0; i < state->call_count; i++)
-	{
-		const ModelImage *image = state->calls[i].binding->entry->image;
-		double		score =
-		state->calls[i].workspace[image->score * MODEL_BLOCK + row];
-
-		slot->tts_isnull[passed + i] = isnan(score) &&
-			(image->flags & MODEL_NULL_FOR_NAN);
-		slot->tts_values[passed + i] = Float8GetDatum(score);
-	}
-	ExecStoreVirtualTuple(slot);
-}
-
-static TupleTableSlot *
-next_row(CustomScanState *css)
-{
-	BatchState *state = (BatchState *) css;
-	TupleTableSlot *slot = css->ss.ss_ScanTupleSlot;
-	ExprContext *context = css->ss.ps.ps_ExprContext;
-
-	if (state->next == state->rows && !state->done)
-		fill_block(state);
-	if (state->next == state->rows)
-		return ExecClearTuple(slot);
-	hand_out(state, slot);
-	if (css->ss.ps.ps_ProjInfo == NULL)
-		return slot;
-	ResetExprContext(context);
-	context->ecxt_scantuple = slot;
-	return ExecProject(css->ss.ps.ps_ProjInfo);
-}
-
-static void
-end_batch(CustomScanState *css)
-{
-	ExecEndNode(linitial(css->custom_ps));
-}
-
-static void
-rescan_batch(CustomScanState *css)
-{
-	BatchState *state = (BatchState *) css;
-
-	state->rows = 0;
-	state->next = 0;
-	state->done = false;
-	ExecReScan(linitial(css->custom_ps));
-}
-
-static const CustomExecMethods exec_methods = {
-	.CustomName = "Visage Batch Score",
-	.BeginCustomScan = begin_batch,
-	.ExecCustomScan = next_row,
-	.EndCustomScan = end_batch,
-	.ReScanCustomScan = rescan_batch
-};
-
-static Node *
-create_state(CustomScan *scan)
-{
-	BatchState *state = (BatchState *) newNode(sizeof(BatchState),
-											   T_CustomScanState);
-
-	state->css.methods = &exec_methods;
-	return (Node *) state;
 }

@@ -62,6 +62,16 @@ model_bind(ModelEntry *entry, MemoryContext context)
 	return binding;
 }
 
+/* Are all inputs float8 whose slots are the numbers themselves? */
+static bool
+is_plain(const ModelBinding *binding)
+{
+	for (uint32 i = 0; i < binding->entry->image->input_count; i++)
+		if (!binding->sources[i].direct || binding->sources[i].finite)
+			return false;
+	return true;
+}
+
 /* ---- bindings to lend ---- */
 
 /*
@@ -99,6 +109,11 @@ bind_values(ModelEntry *entry, int count, const Oid *types,
 		model_source_init(&binding->sources[i], input,
 						  model_string(image, input->name), types[i], i,
 						  context);
+	}
+	if (count > 0)
+	{
+		binding->plain = is_plain(binding);
+		binding->linear = model_linear(image, binding->sources, context);
 	}
 	return binding;
 }
@@ -237,16 +252,6 @@ fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
 		offset += attribute->attlen;
 	}
 	return offsets;
-}
-
-/* Are all inputs float8 whose slots are the numbers themselves? */
-static bool
-is_plain(const ModelBinding *binding)
-{
-	for (uint32 i = 0; i < binding->entry->image->input_count; i++)
-		if (!binding->sources[i].direct || binding->sources[i].finite)
-			return false;
-	return true;
 }
 
 /* Lets the binding, whose sources are known, take rows as they are stored. */

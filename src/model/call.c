@@ -32,6 +32,7 @@ typedef struct ScoreCall
 	size_t		reference_length;
 	ModelEntry *entry;
 	ModelBinding *binding;
+	const ModelLinear *linear;	/* of values given one by one, or NULL */
 	bool		by_row;
 	Oid			row_type;
 	int32		row_typmod;
@@ -162,6 +163,7 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 	const ModelImage *image = call->entry->image;
 	const ModelInput *inputs = model_inputs(image);
 	int			count = PG_NARGS() - 1;
+	ModelBinding *binding;
 
 	if (call->binding == NULL)
 	{
@@ -171,12 +173,37 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 		value_types(fcinfo->flinfo, count, types);
 		call->binding = model_borrow_binding(call->entry, count, types,
 											 call->context);
+		call->linear = call->binding->linear;
 	}
-	for (int i = 0; i < count; i++)
-		call->binding->workspace[i] =
-			model_read_slot(&call->binding->sources[i], image, &inputs[i],
-							fcinfo->args[i + 1].value,
-							fcinfo->args[i + 1].isnull);
+	binding = call->binding;
+	if (binding->plain)
+		for (int i = 0; i < count; i++)
+			binding->workspace[i] = fcinfo->args[i + 1].isnull ? NAN :
+				DatumGetFloat8(fcinfo->args[i + 1].value);
+	else
+		for (int i = 0; i < count; i++)
+			binding->workspace[i] =
+				model_read_slot(&binding->sources[i], image, &inputs[i],
+								fcinfo->args[i + 1].value,
+								fcinfo->args[i + 1].isnull);
+}
+
+/*
+ * The score of (model, value, …) where the call is bound already, and the
+ * score follows from the arguments as they are; else false.
+ */
+bool
+model_call_linear(FunctionCallInfo fcinfo, double *score)
+{
+	ScoreCall  *call = fcinfo->flinfo->fn_extra;
+	text	   *argument;
+
+	if (call == NULL || call->linear == NULL || PG_ARGISNULL(0))
+		return false;
+	argument = PG_GETARG_TEXT_PP(0);
+	return is_current(call, VARDATA_ANY(argument),
+					  VARSIZE_ANY_EXHDR(argument)) &&
+		model_linear_score(call->linear, &fcinfo->args[1], score);
 }
 
 /* Takes values given as VARIADIC array. */

@@ -24,8 +24,8 @@ model_deploy(const char *model, int32 version, const char *alias)
 	core_arg_text(&args, alias);
 	core_arg(&args, INT4OID, Int32GetDatum(version), false);
 	core_execute("INSERT INTO visage.model_aliases AS a"
-				 " (model, alias, version, deployed_by)"
-				 " VALUES ($1, $2, $3, session_user)"
+				 " (model, alias, version, deployed_at, deployed_by)"
+				 " VALUES ($1, $2, $3, now(), session_user)"
 				 " ON CONFLICT (model, alias) DO UPDATE"
 				 " SET version = EXCLUDED.version,"
 				 " deployed_at = EXCLUDED.deployed_at,"

@@ -104,6 +104,7 @@ extern bool model_type_is_text(Oid type);
 /* ---- bind.c: inputs found among columns ---- */
 
 typedef struct ModelMember ModelMember;
+typedef struct ModelLinear ModelLinear;
 
 /*
  * A model, where its inputs come from, and room to score a row.  One for
@@ -123,6 +124,7 @@ typedef struct ModelBinding
 	Oid		   *types;			/* of the values */
 	int			type_count;
 	ModelMember *members;		/* of objects; see object.c */
+	ModelLinear *linear;		/* see linear.c; or NULL */
 	struct ModelBinding *next;	/* that nobody has borrowed */
 	MemoryContextCallback give_back;
 } ModelBinding;
@@ -171,12 +173,21 @@ model_stored_column(const char *data, const int *offsets,
 
 extern void model_fill_object(ModelBinding *binding, Jsonb *features);
 
+/* ---- linear.c: a score straight from a call's arguments ---- */
+
+extern ModelLinear *model_linear(const ModelImage *image,
+								 const ModelSource *sources,
+								 MemoryContext context);
+extern bool model_linear_score(const ModelLinear *linear,
+							   const NullableDatum *arguments, double *score);
+
 /* ---- call.c: what a call of a scoring function means ---- */
 
 /* The arguments' values in the workspace; NULL where the answer is NULL. */
 extern ModelBinding *model_call(FunctionCallInfo fcinfo);
 extern void model_check_count(const ModelEntry *entry, int count);
 extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
+extern bool model_call_linear(FunctionCallInfo fcinfo, double *score);
 
 /* ---- explain.c ---- */
 
@@ -184,11 +195,14 @@ extern uint32 model_explained_inputs(const ModelImage *image);
 extern Jsonb *model_reasons(const ModelEntry *entry, double *workspace,
 							int top);
 
-/* ---- support.c, batch.c: for the planner ---- */
+/* ---- support.c, batch.c, batch_run.c: for the planner ---- */
 
+struct CustomScan;
 struct FuncExpr;
+struct Node;
 extern double model_call_cost(struct FuncExpr *call);
 extern void model_register_batch(void);
+extern struct Node *model_batch_state(struct CustomScan *scan);
 
 /* ---- score.c ---- */
 

@@ -27,14 +27,16 @@ CREATE TABLE visage.model_cards (
 COMMENT ON TABLE visage.model_cards IS 'How each version of a model was made, and how good it was on held-out rows.';
 SELECT pg_catalog.pg_extension_config_dump('visage.model_cards', '');
 
--- Read by store.c directly: the columns' order and the primary key's name
--- are known there.
+-- model_images and model_aliases are read by lookup.c directly: the columns'
+-- order and the primary keys' names are known there.  They have no defaults
+-- and no checks, for which a session that opens a table reads two more tables
+-- of the system's; what writes to them gives all values.
 CREATE TABLE visage.model_images (
 	model text COLLATE "C" NOT NULL,
 	version integer NOT NULL,
 	image bytea NOT NULL,
 	checksum bigint NOT NULL,
-	image_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	image_id uuid NOT NULL,
 	CONSTRAINT model_images_pkey PRIMARY KEY (model, version),
 	FOREIGN KEY (model, version) REFERENCES visage.model_cards ON DELETE CASCADE
 );
@@ -45,10 +47,10 @@ SELECT pg_catalog.pg_extension_config_dump('visage.model_images', '');
 
 CREATE TABLE visage.model_aliases (
 	model text COLLATE "C" NOT NULL,
-	alias text COLLATE "C" NOT NULL CHECK (alias IN ('champion', 'challenger')),
+	alias text COLLATE "C" NOT NULL,
 	version integer NOT NULL,
-	deployed_at timestamptz NOT NULL DEFAULT now(),
-	deployed_by name NOT NULL DEFAULT session_user,
+	deployed_at timestamptz NOT NULL,
+	deployed_by name NOT NULL,
 	CONSTRAINT model_aliases_pkey PRIMARY KEY (model, alias),
 	FOREIGN KEY (model, version) REFERENCES visage.model_cards ON DELETE CASCADE
 );

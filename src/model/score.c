@@ -44,8 +44,12 @@ one_score(FunctionCallInfo fcinfo, const ModelBinding *binding)
 Datum
 visage_score(PG_FUNCTION_ARGS)
 {
-	ModelBinding *binding = model_call(fcinfo);
+	ModelBinding *binding;
+	double		score;
 
+	if (model_call_linear(fcinfo, &score))
+		PG_RETURN_FLOAT8(score);
+	binding = model_call(fcinfo);
 	if (binding == NULL)
 		PG_RETURN_NULL();
 	return one_score(fcinfo, binding);

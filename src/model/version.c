@@ -158,7 +158,9 @@ model_store_version(const ModelCard *card, const ModelImage *image)
 								   " RETURNING version),"
 								   " image AS ("
 								   " INSERT INTO visage.model_images (model, version, image,"
-								   " checksum) SELECT $1, version, $14, $15 FROM card)"
+								   " checksum, image_id)"
+								   " SELECT $1, version, $14, $15, gen_random_uuid()"
+								   " FROM card)"
 								   " SELECT version::bigint FROM card",
 								   &args, 0);
 }
