@@ -81,7 +81,8 @@ visage_postgres.so: $(POSTGRES_OBJS) src/exports.map
 		-L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread -lm
 
 # What runs once a row, and has loops over 64 of them.
-src/model/kernel.o src/model/walk.o src/model/dense.o src/model/rank.o src/model/shap.o: \
+src/model/kernel.o src/model/linear.o src/model/walk.o src/model/dense.o src/model/rank.o \
+src/model/shap.o: \
 	CFLAGS += -O3
 
 visage_models.so: $(MODELS_OBJS) src/exports.map

@@ -33,6 +33,7 @@ typedef struct ScoreCall
 	ModelEntry *entry;
 	ModelBinding *binding;
 	const ModelLinear *linear;	/* of values given one by one, or NULL */
+	bool		constant;		/* the reference is the same in each call */
 	bool		by_row;
 	Oid			row_type;
 	int32		row_typmod;
@@ -156,6 +157,16 @@ value_types(FmgrInfo *function, int count, Oid *types)
 	}
 }
 
+/* Is the function's first argument a constant? */
+static bool
+names_model(FmgrInfo *function)
+{
+	Node	   *node = function->fn_expr;
+
+	return node != NULL && IsA(node, FuncExpr) &&
+		IsA(linitial(((FuncExpr *) node)->args), Const);
+}
+
 /* Takes values given one by one. */
 static void
 fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
@@ -174,6 +185,7 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 		call->binding = model_borrow_binding(call->entry, count, types,
 											 call->context);
 		call->linear = call->binding->linear;
+		call->constant = names_model(fcinfo->flinfo);
 	}
 	binding = call->binding;
 	if (binding->plain)
@@ -189,20 +201,17 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 }
 
 /*
- * The score of (model, value, …) where the call is bound already, and the
- * score follows from the arguments as they are; else false.
+ * The score of (model, value, …) where the call is bound already, to a model
+ * that the query names, and the score follows from the arguments as they are;
+ * else false.
  */
 bool
 model_call_linear(FunctionCallInfo fcinfo, double *score)
 {
-	ScoreCall  *call = fcinfo->flinfo->fn_extra;
-	text	   *argument;
+	const ScoreCall *call = fcinfo->flinfo->fn_extra;
 
-	if (call == NULL || call->linear == NULL || PG_ARGISNULL(0))
-		return false;
-	argument = PG_GETARG_TEXT_PP(0);
-	return is_current(call, VARDATA_ANY(argument),
-					  VARSIZE_ANY_EXHDR(argument)) &&
+	return call != NULL && call->linear != NULL && call->constant &&
+		model_is_current(&call->moment) &&
 		model_linear_score(call->linear, &fcinfo->args[1], score);
 }
 

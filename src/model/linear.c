@@ -20,20 +20,26 @@
 
 #include "model/model.h"
 
-/* coefficient * (argument - center) */
-typedef struct LinearTerm
+/* The kernel adds in so many strands: term i to strand i % STRANDS. */
+#define STRANDS 4
+
+/*
+ * Terms coefficient * (argument - center), one a strand.  Those that fill up
+ * the last group have the coefficient 0: they add 0, which changes no sum.
+ */
+typedef struct LinearTerms
 {
-	double		coefficient;
-	double		center;
-	uint32		argument;
-} LinearTerm;
+	double		coefficient[STRANDS];
+	double		center[STRANDS];
+	uint32		offset[STRANDS];	/* of the argument: bytes */
+} LinearTerms;
 
 struct ModelLinear
 {
 	double		bias;
 	bool		sigmoid;		/* of the sum */
 	uint32		count;
-	LinearTerm	terms[FLEXIBLE_ARRAY_MEMBER];
+	LinearTerms groups[FLEXIBLE_ARRAY_MEMBER];
 };
 
 /* Are the terms products of inputs, and no powers or tables? */
@@ -79,22 +85,27 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 	const ModelStep *step = MODEL_AT(image, ModelStep, image->steps);
 	const ModelTerm *terms = MODEL_AT(image, ModelTerm, step->data);
 	ModelLinear *linear;
+	uint32		count;
 
 	for (uint32 i = 0; i < image->input_count; i++)
 		if (!sources[i].direct)
 			return NULL;
 	if (!is_linear(image))
 		return NULL;
-	linear = MemoryContextAlloc(context, offsetof(ModelLinear, terms) +
-								sizeof(LinearTerm) * step->data_count);
+	count = (step->data_count + STRANDS - 1) / STRANDS;
+	linear = MemoryContextAllocZero(context, offsetof(ModelLinear, groups) +
+									sizeof(LinearTerms) * count);
 	linear->bias = step->bias;
 	linear->sigmoid = image->score_steps == 2;
-	linear->count = step->data_count;
+	linear->count = count;
 	for (uint32 i = 0; i < step->data_count; i++)
-		linear->terms[i] = (LinearTerm)
 	{
-		terms[i].coefficient, terms[i].center, terms[i].slot
-	};
+		LinearTerms *group = &linear->groups[i / STRANDS];
+
+		group->coefficient[i % STRANDS] = terms[i].coefficient;
+		group->center[i % STRANDS] = terms[i].center;
+		group->offset[i % STRANDS] = terms[i].slot * sizeof(NullableDatum);
+	}
 	return linear;
 }
 
@@ -103,18 +114,23 @@ bool
 model_linear_score(const ModelLinear *linear, const NullableDatum *arguments,
 				   double *score)
 {
-	double		sums[4] = {linear->bias, 0, 0, 0};
+	double		sums[STRANDS] = {linear->bias, 0, 0, 0};
 	bool		any_null = false;
 	double		sum;
 
 	for (uint32 i = 0; i < linear->count; i++)
 	{
-		const LinearTerm *term = &linear->terms[i];
-		const NullableDatum *argument = &arguments[term->argument];
+		const LinearTerms *group = &linear->groups[i];
 
-		any_null |= argument->isnull;
-		sums[i % 4] += term->coefficient *
-			(DatumGetFloat8(argument->value) - term->center);
+		for (int j = 0; j < STRANDS; j++)
+		{
+			const NullableDatum *argument = (const NullableDatum *)
+			((const char *) arguments + group->offset[j]);
+
+			any_null |= argument->isnull;
+			sums[j] += group->coefficient[j] *
+				(DatumGetFloat8(argument->value) - group->center[j]);
+		}
 	}
 	sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
 	if (any_null || !isfinite(sum))
