@@ -333,7 +333,9 @@ planned_entry(const ModelReference *reference, Snapshot snapshot)
  * reference means another one now.  That is the one to use where it takes the
  * same columns.  Else the version that was planned with is used this once, as
  * if the statement had begun before the deploy, and is planned again next
- * time.
+ * time.  A transaction that keeps its snapshot may have used the other one
+ * already, though: what a deploy invalidates is told a moment after the deploy
+ * is seen.
  */
 static ModelEntry *
 settle_planned(const ModelReference *reference, ModelEntry *meant,
@@ -349,7 +351,7 @@ settle_planned(const ModelReference *reference, ModelEntry *meant,
 	message.rc.dbId = MyDatabaseId;
 	message.rc.relId = watched.aliases;
 	LocalExecuteInvalidationMessage(&message);
-	if (planned == NULL)
+	if (planned == NULL || IsolationUsesXactSnapshot())
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("model \"%s\" was replaced while the query was "
