@@ -20,20 +20,30 @@ typedef struct Packing
 	ModelProgram *program;
 } Packing;
 
-/* Appends bytes at a multiple of eight; their offset. */
+/* Arrays of so many bytes begin with a line of the processor's cache. */
+#define LONG_ARRAY 1024
+#define CACHE_LINE 64
+
+/*
+ * Appends elements at a multiple of eight; their offset.  A row that is scored
+ * by itself finds the model in no near cache, and what it reads of each tree
+ * had better be in few lines.
+ */
 static uint32
 append_array(Packing *packing, const void *elements, size_t count,
 			 size_t width)
 {
-	static const char zeros[8] = {0};
+	static const char zeros[CACHE_LINE] = {0};
 	StringInfo	block = &packing->block;
+	size_t		align;
 	uint32		offset;
 
 	if (count > MaxAllocSize / width)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the model is larger than 1 GB")));
-	appendBinaryStringInfo(block, zeros, (8 - block->len % 8) % 8);
+	align = count * width >= LONG_ARRAY ? CACHE_LINE : 8;
+	appendBinaryStringInfo(block, zeros, (align - block->len % align) % align);
 	offset = block->len;
 	if (count > 0)
 		appendBinaryStringInfo(block, elements, count * width);

@@ -147,20 +147,36 @@ text_key(ScanKey key, AttrNumber column, const char *value)
 						   CStringGetTextDatum(value));
 }
 
-/* Opens a table of schema visage with its primary key's index. */
+/* Opens a table of schema visage. */
 static Relation
-open_catalog(const char *table, const char *key, Oid *index)
+open_catalog(const char *table)
 {
 	Oid			schema = get_namespace_oid("visage", false);
 	Oid			relation = get_relname_relid(table, schema);
 
-	*index = get_relname_relid(key, schema);
-	if (!OidIsValid(relation) || !OidIsValid(*index))
+	if (!OidIsValid(relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"visage\" is not complete in this "
 						"database")));
 	return table_open(relation, AccessShareLock);
+}
+
+/*
+ * Looks for two keys, by the primary key's index where it is worth opening:
+ * in a new session that takes longer than to look through a few pages.
+ */
+static SysScanDesc
+begin_scan(Relation relation, const char *primary_key, Snapshot snapshot,
+		   ScanKey keys)
+{
+	Oid			index = InvalidOid;
+
+	if (RelationGetNumberOfBlocks(relation) > FEW_PAGES)
+		index = get_relname_relid(primary_key,
+								  RelationGetNamespace(relation));
+	return systable_beginscan(relation, index, OidIsValid(index), snapshot, 2,
+							  keys);
 }
 
 /* The tables as they are now. */
@@ -198,24 +214,12 @@ model_row_is_seen(Relation relation, const ModelRowMark *mark,
 	return same;
 }
 
-/*
- * Is the index worth opening?  In a new session that takes longer than to
- * look through a few pages.
- */
-static bool
-is_large(Relation relation)
-{
-	return RelationGetNumberOfBlocks(relation) > FEW_PAGES;
-}
-
 /* The version that an alias of the model names, or 0. */
 static int32
 alias_version(const char *model, const char *alias, Snapshot snapshot,
 			  ModelRowMark *mark)
 {
-	Oid			index;
-	Relation	relation = open_catalog("model_aliases", "model_aliases_pkey",
-										&index);
+	Relation	relation = open_catalog("model_aliases");
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -224,8 +228,7 @@ alias_version(const char *model, const char *alias, Snapshot snapshot,
 
 	text_key(&keys[0], ALIAS_MODEL, model);
 	text_key(&keys[1], ALIAS_ALIAS, alias);
-	scan = systable_beginscan(relation, index, is_large(relation),
-							  snapshot, 2, keys);
+	scan = begin_scan(relation, "model_aliases_pkey", snapshot, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
@@ -244,9 +247,7 @@ bool
 model_read_version(const char *model, int32 version, Snapshot snapshot,
 				   ImageRow *row)
 {
-	Oid			index;
-	Relation	relation = open_catalog("model_images", "model_images_pkey",
-										&index);
+	Relation	relation = open_catalog("model_images");
 	TupleDesc	tupdesc = RelationGetDescr(relation);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
@@ -257,8 +258,7 @@ model_read_version(const char *model, int32 version, Snapshot snapshot,
 	text_key(&keys[0], IMAGE_MODEL, model);
 	ScanKeyInit(&keys[1], IMAGE_VERSION, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(version));
-	scan = systable_beginscan(relation, index, is_large(relation),
-							  snapshot, 2, keys);
+	scan = begin_scan(relation, "model_images_pkey", snapshot, keys);
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)
