@@ -225,6 +225,13 @@ BEGIN;
 INSERT INTO block_output (id, score) SELECT -id, visage_score('serving', r) FROM regress_serving.rows AS r WHERE id <= 100;
 SELECT count(*) AS inserted FROM block_output AS b JOIN rows_output AS r ON b.id = -r.id AND b.score = r.score;
 ROLLBACK;
+CREATE TABLE regress_serving.parts (LIKE regress_serving.rows) PARTITION BY HASH (id);
+CREATE TABLE regress_serving.part_0 PARTITION OF regress_serving.parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE regress_serving.part_1 PARTITION OF regress_serving.parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO regress_serving.parts TABLE regress_serving.rows;
+SELECT regress_serving.explain($$SELECT id, visage_score('serving', p) FROM regress_serving.parts AS p ORDER BY 2$$);
+SELECT count(*) AS of_partitions FROM (SELECT id, visage_score('serving', p) AS score FROM regress_serving.parts AS p INTERSECT SELECT id, score FROM rows_output) AS same;
+DROP TABLE regress_serving.parts;
 -- Not where a condition or a LIMIT may want fewer, or rows are locked or changed.
 SELECT regress_serving.explain($$SELECT id, coalesce(a, visage_score('serving', r)) FROM regress_serving.rows AS r$$);
 SELECT regress_serving.explain($$SELECT id, visage_score('serving', r) FROM regress_serving.rows AS r LIMIT 3$$);

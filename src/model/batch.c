@@ -282,6 +282,40 @@ batched_projection(PlannerInfo *root, RelOptInfo *relation,
 	return (Path *) path;
 }
 
+static Path *with_blocks(PlannerInfo *root, RelOptInfo *relation, Path *path,
+						 bool all);
+
+/* The same of rows from several tables, such as partitions. */
+static Path *
+batched_append(PlannerInfo *root, RelOptInfo *relation,
+			   const AppendPath *append, bool all)
+{
+	AppendPath *path;
+	List	   *below = NIL;
+	Cost		saved = 0;
+	bool		any = false;
+	ListCell   *cell;
+
+	foreach(cell, append->subpaths)
+	{
+		Path	   *child = lfirst(cell);
+		Path	   *batch = with_blocks(root, relation, child, all);
+
+		below = lappend(below, batch == NULL ? child : batch);
+		if (batch == NULL)
+			continue;
+		any = true;
+		saved += child->total_cost - batch->total_cost;
+	}
+	if (!any)
+		return NULL;
+	path = makeNode(AppendPath);
+	memcpy(path, append, sizeof(AppendPath));
+	path->subpaths = below;
+	path->path.total_cost -= saved / Max(path->path.parallel_workers, 1);
+	return (Path *) path;
+}
+
 /* Where a path of these kinds has the path that it reads; else NULL. */
 static Path **
 path_below(Path *path, Size *size)
@@ -327,6 +361,8 @@ with_blocks(PlannerInfo *root, RelOptInfo *relation, Path *path, bool all)
 	if (IsA(path, ProjectionPath))
 		return all ? batched_projection(root, relation,
 										(ProjectionPath *) path) : NULL;
+	if (IsA(path, AppendPath))
+		return batched_append(root, relation, (AppendPath *) path, all);
 	below = path_below(path, &size);
 	if (below == NULL)
 		return NULL;
