@@ -225,6 +225,11 @@ BEGIN;
 INSERT INTO block_output (id, score) SELECT -id, visage_score('serving', r) FROM regress_serving.rows AS r WHERE id <= 100;
 SELECT count(*) AS inserted FROM block_output AS b JOIN rows_output AS r ON b.id = -r.id AND b.score = r.score;
 ROLLBACK;
+SELECT bool_or(line LIKE '%Visage Batch Score%') AS in_windows
+FROM regress_serving.explain($$SELECT id, rank() OVER (ORDER BY visage_score('serving', r) DESC) FROM regress_serving.rows AS r$$) AS line;
+SELECT count(*) AS in_windows FROM (
+	SELECT id, rank() OVER (ORDER BY visage_score('serving', r) DESC) FROM regress_serving.rows AS r
+	INTERSECT SELECT id, rank() OVER (ORDER BY score DESC) FROM rows_output) AS same;
 CREATE TABLE regress_serving.parts (LIKE regress_serving.rows) PARTITION BY HASH (id);
 CREATE TABLE regress_serving.part_0 PARTITION OF regress_serving.parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE regress_serving.part_1 PARTITION OF regress_serving.parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);

@@ -334,6 +334,9 @@ path_below(Path *path, Size *size)
 		case T_SortPath:
 			*size = sizeof(SortPath);
 			return &((SortPath *) path)->subpath;
+		case T_WindowAggPath:
+			*size = sizeof(WindowAggPath);
+			return &((WindowAggPath *) path)->subpath;
 		case T_ModifyTablePath:
 			*size = sizeof(ModifyTablePath);
 			return &((ModifyTablePath *) path)->subpath;
