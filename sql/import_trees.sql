@@ -111,7 +111,7 @@ SELECT try('lightgbm', 'shrinkage=1', 'growth=1');
 SELECT try('lightgbm', '[["gold"', '[["a"],["gold"');
 SELECT try('xgboost', 'binf', 'binf', '{"output": "probability"}');
 SELECT try('xgboost', '', '', '{"iterations": 0}');
-INSERT INTO files VALUES ('binary', 'binf…'), ('part', E'Tree=0\nnum_leaves=1\n'), ('dump', '{ "name" : "tree", "version": "v3"}'), ('empty', '');
+INSERT INTO files VALUES ('binary', 'binf…'), ('part', E'Tree=0\nnum_leaves=1\n'), ('part of PMML', '<TreeModel functionName="regression">'), ('dump', '{ "name" : "tree", "version": "v3"}'), ('empty', '');
 SELECT try(name, '', '') FROM files WHERE name NOT IN ('xgboost', 'lightgbm') ORDER BY name;
 
 -- Damaged, with where.

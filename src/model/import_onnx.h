@@ -216,6 +216,8 @@ extern void onnx_require_number(const OnnxImport *import,
 								const OnnxValue *value);
 extern void onnx_require_rows(const OnnxImport *import,
 							  const OnnxValue *value);
+extern void onnx_require_last_axis(const OnnxImport *import,
+								   const OnnxValue *value, int64 axis);
 extern OnnxValue *onnx_result_of_rows(OnnxImport *import, int output,
 									  OnnxType type, int width);
 

@@ -472,7 +472,7 @@ op_clip(OnnxImport *import, const OnnxNode *node)
  * right.  Sums are made in float64 and rounded once: libraries add in an
  * order of their own.
  */
-static void
+static OnnxValue *
 multiply_rows(OnnxImport *import, OnnxValue *rows, const OnnxValue *matrix,
 			  int count, int down, int right, double alpha,
 			  const double *biases)
@@ -502,15 +502,17 @@ multiply_rows(OnnxImport *import, OnnxValue *rows, const OnnxValue *matrix,
 										   output->slots[0], count, true));
 	output->raw = output->slots[0];
 	output->raw_count = count;
+	return output;
 }
 
 /* ERROR unless these are a matrix of rows and a constant matrix. */
 static void
 check_matrices(const OnnxImport *import, const OnnxValue *rows,
-			   const OnnxValue *matrix, int matrix_width)
+			   const OnnxValue *matrix, int least_rank, int matrix_width)
 {
 	onnx_require_rows(import, rows);
-	if (matrix->constant == NULL || matrix->rank != 2)
+	if (matrix->constant == NULL || matrix->rank < least_rank ||
+		matrix->rank > 2)
 		onnx_refuse(import, "a product with something else than a constant matrix");
 	if (!onnx_is_float(rows->type) || matrix->type != rows->type)
 		onnx_refuse(import, "a product of %s and %s",
@@ -526,9 +528,14 @@ op_matmul(OnnxImport *import, const OnnxNode *node)
 	OnnxValue  *rows = onnx_input(import, 0);
 	OnnxValue  *matrix = onnx_input(import, 1);
 
-	check_matrices(import, rows, matrix, (int) matrix->dims[0]);
-	multiply_rows(import, rows, matrix, (int) matrix->dims[1],
-				  (int) matrix->dims[1], 1, 1, NULL);
+	int			count = matrix->rank == 2 ? (int) matrix->dims[1] : 1;
+	OnnxValue  *output;
+
+	check_matrices(import, rows, matrix, 1, (int) matrix->dims[0]);
+	output = multiply_rows(import, rows, matrix, count, count, 1, 1, NULL);
+	/* a row times a vector is a number */
+	if (matrix->rank == 1)
+		output->rank = 1;
 }
 
 static void
@@ -544,7 +551,8 @@ op_gemm(OnnxImport *import, const OnnxNode *node)
 
 	if (onnx_int(import, "transA", 0) != 0)
 		onnx_refuse(import, "transA");
-	check_matrices(import, rows, matrix, (int) matrix->dims[turned ? 1 : 0]);
+	check_matrices(import, rows, matrix, 2,
+				   (int) matrix->dims[turned ? 1 : 0]);
 	count = (int) matrix->dims[turned ? 0 : 1];
 	if (bias != NULL)
 	{
@@ -624,21 +632,22 @@ op_reduce(OnnxImport *import, const OnnxNode *node)
 	const OnnxAttribute *list = onnx_attribute(import, "axes",
 											   ONNX_ATTRIBUTE_INTS);
 	OnnxValue  *output;
-	int64		dims[2] = {-1, 1};
+	int64		dims[ONNX_MAX_RANK];
 	ModelOp		op = strcmp(node->op_type, "ReduceSum") == 0 ? MODEL_SUM :
 	strcmp(node->op_type, "ReduceMean") == 0 ? MODEL_MEAN :
 	strcmp(node->op_type, "ReduceMin") == 0 ? MODEL_SMALLEST : MODEL_LARGEST;
 
-	onnx_require_rows(import, input);
 	onnx_require_number(import, input);
 	if ((axes == NULL || axes->width != 1) &&
 		(list == NULL || list->count != 1))
 		onnx_refuse(import, "a reduction that is not along the row");
-	require_row_axis(import, input, list != NULL ? list->ints[0] :
-					 onnx_constant_integer(import, axes, 0));
+	onnx_require_last_axis(import, input, list != NULL ? list->ints[0] :
+						   onnx_constant_integer(import, axes, 0));
 	output = onnx_output(import, 0, input->type);
-	onnx_set_shape(import, output, onnx_int(import, "keepdims", 1) ? 2 : 1,
-				   dims);
+	memcpy(dims, input->dims, sizeof(dims));
+	dims[input->rank - 1] = 1;
+	onnx_set_shape(import, output, onnx_int(import, "keepdims", 1) ?
+				   input->rank : input->rank - 1, dims);
 	output->slots[0] = program_unary(import->program, op,
 									 onnx_run(import, input), input->width,
 									 input->type == ONNX_FLOAT);

@@ -292,6 +292,56 @@ op_slice(OnnxImport *import, const OnnxNode *node)
 	}
 }
 
+/* How wide part i of Split is: as a list says, or as wide as the others. */
+static int64
+split_width(OnnxImport *import, const OnnxNode *node, int i, int width)
+{
+	const OnnxAttribute *list = onnx_attribute(import, "split",
+											   ONNX_ATTRIBUTE_INTS);
+	OnnxValue  *value = onnx_optional_input(import, 1);
+	int			count = list != NULL ? list->count :
+	value != NULL ? value->width : node->output_count;
+	int64		part = (width + (int64) count - 1) / Max(count, 1);
+
+	if (count != node->output_count ||
+		onnx_int(import, "num_outputs", count) != count)
+		onnx_invalid(import, "%d parts of a tensor for %d outputs", count,
+					 node->output_count);
+	if (list != NULL)
+		return list->ints[i];
+	if (value != NULL)
+		return onnx_constant_integer(import, value, i);
+	/* the last one has what is left */
+	return Max(Min(part, width - i * part), 0);
+}
+
+static void
+op_split(OnnxImport *import, const OnnxNode *node)
+{
+	OnnxValue  *input = onnx_input(import, 0);
+	int64		dims[ONNX_MAX_RANK];
+	int64		start = 0;
+
+	onnx_require_last_axis(import, input, onnx_int(import, "axis", 0));
+	memcpy(dims, input->dims, sizeof(dims));
+	for (int i = 0; i < node->output_count; i++)
+	{
+		int64		width = split_width(import, node, i, input->width);
+		OnnxValue  *output = onnx_output(import, i, input->type);
+
+		if (width < 0 || width > input->width - start)
+			onnx_invalid(import, "a part of " INT64_FORMAT " elements", width);
+		dims[input->rank - 1] = width;
+		onnx_set_shape(import, output, input->rank, dims);
+		for (int j = 0; j < width; j++)
+			onnx_choose(import, output, j, input, start + j);
+		start += width;
+	}
+	if (start != input->width)
+		onnx_invalid(import, "the parts have " INT64_FORMAT " elements, not %d",
+					 start, input->width);
+}
+
 /* A constant of the graph. */
 static void
 op_constant(OnnxImport *import, const OnnxNode *node)
@@ -316,6 +366,7 @@ const OnnxOperatorEntry onnx_shape_operators[] = {
 	{"Gather", op_gather},
 	{"Reshape", op_reshape},
 	{"Slice", op_slice},
+	{"Split", op_split},
 	{"Squeeze", op_squeeze},
 	{"Unsqueeze", op_unsqueeze},
 	{NULL, NULL}

@@ -358,6 +358,22 @@ onnx_require_rows(const OnnxImport *import, const OnnxValue *value)
 					value->rank);
 }
 
+/* ERROR unless the axis is the last one, and the only one with elements. */
+void
+onnx_require_last_axis(const OnnxImport *import, const OnnxValue *value,
+					   int64 axis)
+{
+	bool		only = value->rank >= 2;
+
+	if (value->constant != NULL)
+		onnx_refuse(import, "constant input \"%s\"", value->name);
+	for (int i = 1; i < value->rank - 1; i++)
+		only &= value->dims[i] == 1;
+	if (!only || (axis < 0 ? axis + value->rank : axis) != value->rank - 1)
+		onnx_refuse(import, "axis " INT64_FORMAT " of a tensor of %d dimensions",
+					axis, value->rank);
+}
+
 /* Output of shape [batch, width]. */
 OnnxValue *
 onnx_result_of_rows(OnnxImport *import, int output, OnnxType type, int width)

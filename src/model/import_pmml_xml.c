@@ -111,6 +111,19 @@ read_attributes(xmlTextReaderPtr reader, PmmlElement *element)
 	xmlTextReaderMoveToElement(reader);
 }
 
+/*
+ * The line that the reader stands at.  A node has 16 bits for it; beyond that
+ * it is the parser's, which has read half a kilobyte ahead at most.
+ */
+static int
+line_of(xmlTextReaderPtr reader)
+{
+	int			line = (int) xmlGetLineNo(xmlTextReaderCurrentNode(reader));
+
+	return line < PG_UINT16_MAX ? line :
+		xmlTextReaderGetParserLineNumber(reader);
+}
+
 /* The element that the reader stands at, as the last child of its parent. */
 static PmmlElement *
 read_element(xmlTextReaderPtr reader, PmmlElement *parent)
@@ -118,7 +131,7 @@ read_element(xmlTextReaderPtr reader, PmmlElement *parent)
 	PmmlElement *element = palloc0(sizeof(PmmlElement));
 
 	element->name = copy_text(xmlTextReaderConstLocalName(reader));
-	element->line = (int) xmlGetLineNo(xmlTextReaderCurrentNode(reader));
+	element->line = line_of(reader);
 	element->parent = parent;
 	read_attributes(reader, element);
 	if (parent == NULL)

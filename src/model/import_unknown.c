@@ -25,6 +25,9 @@ typedef struct Signature
 	"Convert it where it was made: XGBoost and LightGBM by save_model, " \
 	"scikit-learn by skl2onnx."
 
+#define PART_OF_PMML_HINT \
+	"Import the whole document, whose root is the element PMML."
+
 static const Signature signatures[] = {
 	{"binf", 4, "XGBoost's binary format",
 	"Load it with XGBoost before 3.1 and save it as JSON or UBJSON."},
@@ -32,6 +35,9 @@ static const Signature signatures[] = {
 	"Load it with XGBoost before 3.1 and save it as JSON or UBJSON."},
 	{"Tree=", 5, "a part of a LightGBM model",
 	"Import the whole file, which begins with \"tree\"."},
+	{"<TreeModel", 10, "a part of a PMML document", PART_OF_PMML_HINT},
+	{"<MiningModel", 12, "a part of a PMML document", PART_OF_PMML_HINT},
+	{"<RegressionModel", 16, "a part of a PMML document", PART_OF_PMML_HINT},
 	{"\x80\x02", 2, "a Python pickle", PICKLE_HINT},
 	{"\x80\x03", 2, "a Python pickle", PICKLE_HINT},
 	{"\x80\x04", 2, "a Python pickle", PICKLE_HINT},

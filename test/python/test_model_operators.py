@@ -128,6 +128,16 @@ class Operators(unittest.TestCase):
             self.assertEqual(caught.exception.sqlstate, code)
             self.assertIn(said, f'{caught.exception.diag.message_primary} {caught.exception.diag.message_detail}')
 
+    def test_pmml_damage_far_down_is_said_with_its_place(self):
+        head = '<PMML version="4.4">\n<DataDictionary>\n<DataField name="x" optype="continuous" dataType="double"/>\n</DataDictionary>\n' \
+            '<RegressionModel functionName="regression">\n<MiningSchema><MiningField name="x"/></MiningSchema>\n<RegressionTable intercept="0">\n'
+        terms = ['<NumericPredictor name="x" coefficient="1"/>\n'] * 70000
+        terms[69000] = '<NumericPredictor name="x" coefficient="one"/>\n'
+        with self.assertRaises(psycopg.errors.InvalidParameterValue) as caught:
+            scoring.import_model(self.connection, 'long', (head + ''.join(terms) + '</RegressionTable></RegressionModel></PMML>').encode())
+        # the XML parser has read on by half a kilobyte at most
+        self.assertAlmostEqual(int(re.search(r'of line (\d+)', caught.exception.diag.message_detail).group(1)), 69008 + 6, delta=7)
+
 
 if __name__ == '__main__':
     unittest.main()
