@@ -24,6 +24,7 @@ typedef struct Answer
 	const char *method;			/* PMML's normalizationMethod */
 	uint32	   *slots;			/* before it; NONE: the number 0 */
 	int			count;
+	int			main;			/* of several values that of the table */
 	bool		trees;			/* the answer is that of the last model */
 } Answer;
 
@@ -326,8 +327,12 @@ add_up(const PmmlDocument *document, const uint32 *slots, int count)
 	}
 }
 
+/*
+ * Scores of classes that are no probabilities, as those of linear support
+ * vectors, are values beside each other, and the class a field.
+ */
 static Answer
-find_answer(const PmmlDocument *document)
+find_answer(PmmlDocument *document)
 {
 	const ModelImage *image = document->image;
 	const ModelStep *step;
@@ -347,8 +352,12 @@ find_answer(const PmmlDocument *document)
 	}
 	skip_normalisation(document, &answer);
 	step = step_of(document, answer.slots[0]);
-	if (!add_up(document, answer.slots, answer.count))
-		pmml_refuse_export("scores of classes that do not add up to 1");
+	document->classes = add_up(document, answer.slots, answer.count);
+	if (!document->classes)
+	{
+		answer.main = answer.count == 2 ? 1 : 0;
+		return answer;
+	}
 	if (is_softmax(document, answer.slots, answer.count))
 	{
 		answer.method = "softmax";
@@ -382,13 +391,16 @@ need_answer(PmmlDocument *document, const Answer *answer)
 		step = step_of(document, answer->slots[i]);
 		if (step != NULL && (step->op == MODEL_LINEAR ||
 							 step->op == MODEL_MATMUL) &&
-			(i == 0 || image->task == MODEL_CLASSIFICATION))
+			(i == answer->main || document->classes))
 			need_terms(document, step);
-		else if (step == NULL || step->op != MODEL_FILL || i > 0)
+		else if (step == NULL || step->op != MODEL_FILL || i != answer->main)
 			need(document, answer->slots[i]);
 	}
 	if (image->task == MODEL_CLASSIFICATION && image->choice != MODEL_NONE)
 		need(document, image->choice);
+	else if (image->task == MODEL_CLASSIFICATION && !document->classes)
+		for (int i = 0; i < answer->count; i++)
+			need(document, answer->slots[i]);
 	for (int i = (int) image->step_count - 1; i >= 0; i--)
 		need_operands(document, &document->steps[i]);
 }
@@ -408,9 +420,28 @@ label_constant(const PmmlDocument *document, uint32 output)
 					label(document, output));
 }
 
+/* The class with the largest of several values. */
+static char *
+largest_value(PmmlDocument *document, const Answer *answer)
+{
+	char	   *chosen = label_constant(document, 0);
+	char	   *most = pmml_ref(document, answer->slots[0]);
+
+	for (int i = 1; i < answer->count; i++)
+	{
+		char	   *value = pmml_ref(document, answer->slots[i]);
+		char	   *larger = pmml_apply("greaterThan", value, most, NULL);
+
+		chosen = pmml_apply("if", larger, label_constant(document, i), chosen);
+		most = pmml_extra(document, pmml_apply("if", larger, value, most),
+						  true);
+	}
+	return chosen;
+}
+
 /* The class that the model chooses, where that is not the likeliest one. */
 static void
-write_choice(PmmlDocument *document, StringInfo outputs)
+write_choice(PmmlDocument *document, const Answer *answer, StringInfo outputs)
 {
 	const ModelImage *image = document->image;
 	char	   *chosen = label_constant(document, 0);
@@ -422,13 +453,17 @@ write_choice(PmmlDocument *document, StringInfo outputs)
 											  pmml_ref(document, image->choice),
 											  pmml_constant_of(i)),
 								label_constant(document, i), chosen);
-	else if (image->output_count == 2 && image->threshold != 0.5)
+	else if (image->output_count == 2 &&
+			 (image->threshold != 0.5 || !document->classes))
 		chosen = pmml_apply("if",
 							pmml_apply("greaterThan",
-									   psprintf("<FieldRef field=\"probability(%s)\"/>",
+									   psprintf("<FieldRef field=\"%s(%s)\"/>",
+												document->classes ? "probability" : "value",
 												label(document, 1)),
 									   pmml_constant_of(image->threshold), NULL),
 							label_constant(document, 1), chosen);
+	else if (!document->classes)
+		chosen = largest_value(document, answer);
 	else
 		return;
 	appendStringInfo(outputs, "<OutputField name=\"%slabel\" optype=\"categorical\""
@@ -442,33 +477,37 @@ write_outputs(PmmlDocument *document, const Answer *answer,
 {
 	const ModelImage *image = document->image;
 
-	if (image->task == MODEL_CLASSIFICATION)
+	if (document->classes)
 	{
 		for (uint32 i = 0; i < image->output_count; i++)
 			appendStringInfo(outputs, "<OutputField name=\"probability(%s)\""
 							 " optype=\"continuous\" dataType=\"double\""
 							 " feature=\"probability\" value=\"%s\"/>\n",
 							 label(document, i), label(document, i));
-		write_choice(document, outputs);
+		write_choice(document, answer, outputs);
 		return;
 	}
 	if (answer->count > 1)
 		appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
 						 " optype=\"continuous\" dataType=\"double\""
-						 " feature=\"predictedValue\"/>\n", label(document, 0));
-	for (int i = 1; i < answer->count; i++)
-		appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
-						 " optype=\"continuous\" dataType=\"double\""
-						 " feature=\"transformedValue\">%s</OutputField>\n",
-						 label(document, i), pmml_ref(document, answer->slots[i]));
+						 " feature=\"predictedValue\"/>\n",
+						 label(document, answer->main));
+	for (int i = 0; i < answer->count; i++)
+		if (i != answer->main)
+			appendStringInfo(outputs, "<OutputField name=\"value(%s)\""
+							 " optype=\"continuous\" dataType=\"double\""
+							 " feature=\"transformedValue\">%s</OutputField>\n",
+							 label(document, i),
+							 pmml_ref(document, answer->slots[i]));
+	if (image->task == MODEL_CLASSIFICATION)
+		write_choice(document, answer, outputs);
 }
 
 /* The regression that the document ends with. */
 static void
 write_answer(PmmlDocument *document, const Answer *answer)
 {
-	const ModelImage *image = document->image;
-	bool		classes = image->task == MODEL_CLASSIFICATION;
+	bool		classes = document->classes;
 	bool		single = false;
 	StringInfoData tables;
 	StringInfoData outputs;
@@ -481,7 +520,7 @@ write_answer(PmmlDocument *document, const Answer *answer)
 	/* of two classes the first is what the second leaves, so that comes first */
 	for (int i = 0; i < (classes ? answer->count : 1); i++)
 	{
-		int			class = answer->count == 2 && classes ? 1 - i : i;
+		int			class = !classes ? answer->main : answer->count == 2 ? 1 - i : i;
 		uint32		slot = answer->slots[class];
 
 		if (slot == MODEL_NONE)
@@ -543,7 +582,7 @@ static char *
 write_dictionary(const PmmlDocument *document)
 {
 	const ModelImage *image = document->image;
-	bool		classes = image->task == MODEL_CLASSIFICATION;
+	bool		classes = document->classes;
 	StringInfoData out;
 
 	initStringInfo(&out);
@@ -706,8 +745,8 @@ write_models(const PmmlDocument *document, StringInfo out)
 	}
 	appendStringInfo(out, "<MiningModel functionName=\"%s\">\n%s"
 					 "<Segmentation multipleModelMethod=\"modelChain\">\n",
-					 document->image->task == MODEL_CLASSIFICATION ?
-					 "classification" : "regression", schema);
+					 document->classes ? "classification" : "regression",
+					 schema);
 	for (int i = 0; i < document->segment_count; i++)
 	{
 		const PmmlSegment *segment = &document->segments[i];

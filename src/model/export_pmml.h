@@ -42,6 +42,7 @@ typedef struct PmmlDocument
 	bool	   *used;			/* slots that the model being written reads */
 	const char *prefix;			/* of names that no input has */
 	const char *target;
+	bool		classes;		/* answers classes, by their probabilities */
 	StringInfoData common;		/* content of the TransformationDictionary */
 	PmmlSegment *segments;
 	int			segment_count;
@@ -96,6 +97,10 @@ extern char *pmml_number_if(const char *condition);
 extern char *pmml_category_map(const PmmlDocument *document,
 							   const ModelInput *input, const double *values,
 							   double unseen, double missing);
+extern void pmml_bin(StringInfo bins, double value, const char *closure,
+					 double left, double right);
+extern char *pmml_discretize(const char *field, double other, double missing,
+							 const char *bins);
 
 /* export_pmml_step.c */
 extern void pmml_export_step(PmmlDocument *document, const ModelStep *step);

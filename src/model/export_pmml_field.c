@@ -391,3 +391,35 @@ pmml_category_map(const PmmlDocument *document, const ModelInput *input,
 	appendStringInfoString(&map, "</InlineTable></MapValues>");
 	return map.data;
 }
+
+/* A bin of a Discretize; infinite margins are left out. */
+void
+pmml_bin(StringInfo bins, double value, const char *closure, double left,
+		 double right)
+{
+	appendStringInfo(bins, "<DiscretizeBin binValue=\"%s\"><Interval"
+					 " closure=\"%s\"", pmml_double(value), closure);
+	if (!isinf(left))
+		appendStringInfo(bins, " leftMargin=\"%s\"", pmml_double(left));
+	if (!isinf(right))
+		appendStringInfo(bins, " rightMargin=\"%s\"", pmml_double(right));
+	appendStringInfoString(bins, "/></DiscretizeBin>");
+}
+
+/* A number for each interval, for the others and for a missing value. */
+char *
+pmml_discretize(const char *field, double other, double missing,
+				const char *bins)
+{
+	StringInfoData result;
+
+	initStringInfo(&result);
+	appendStringInfo(&result, "<Discretize field=\"%s\" dataType=\"double\"",
+					 field);
+	if (!isnan(other))
+		appendStringInfo(&result, " defaultValue=\"%s\"", pmml_double(other));
+	if (!isnan(missing))
+		appendStringInfo(&result, " mapMissingTo=\"%s\"", pmml_double(missing));
+	appendStringInfo(&result, ">%s</Discretize>", bins);
+	return result.data;
+}

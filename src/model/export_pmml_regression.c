@@ -104,20 +104,15 @@ table_expression(const PmmlDocument *document, const ModelTerm *term,
 	StringInfoData bins;
 
 	initStringInfo(&bins);
-	appendStringInfo(&bins, "<Discretize field=\"%s\" dataType=\"double\""
-					 " defaultValue=\"%s\"", field, pmml_double(term->unseen));
-	if (!isnan(term->missing))
-		appendStringInfo(&bins, " mapMissingTo=\"%s\"",
-						 pmml_double(term->missing));
-	appendStringInfoChar(&bins, '>');
 	for (uint32 i = 0; i < term->table_count; i++)
-		appendStringInfo(&bins,
-						 "<DiscretizeBin binValue=\"%s\"><Interval"
-						 " closure=\"closedOpen\" leftMargin=\"%u\""
-						 " rightMargin=\"%u\"/></DiscretizeBin>",
-						 pmml_double(table[i]), i, i + 1);
-	appendStringInfoString(&bins, "</Discretize>");
-	return bins.data;
+		pmml_bin(&bins, table[i], "closedOpen", i, i + 1);
+	if (!isnan(term->unseen))
+	{
+		pmml_bin(&bins, term->unseen, "openOpen", -INFINITY, 0);
+		pmml_bin(&bins, term->unseen, "closedOpen", term->table_count,
+				 INFINITY);
+	}
+	return pmml_discretize(field, term->unseen, term->missing, bins.data);
 }
 
 /* coefficient * (x - center) ^ exponent, with what a missing x adds. */

@@ -110,33 +110,50 @@ impute(const ModelStep *step, const double *k, uint32 i, const char *field)
 					pmml_constant_of(k[step->data_count == 2 ? 1 : 1 + i]), x);
 }
 
-/* Keys are numbers: each is an interval of one. */
+typedef struct Entry
+{
+	double		key;
+	double		value;
+} Entry;
+
+static int
+by_key(const void *a, const void *b)
+{
+	double		left = ((const Entry *) a)->key;
+	double		right = ((const Entry *) b)->key;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * Keys are numbers: each is an interval of one, and so is what lies between
+ * two, for PMML4S takes mapMissingTo where no interval fits.
+ */
 static char *
 lookup(const double *k, uint32 count, const char *field)
 {
+	Entry	   *entries = palloc(sizeof(Entry) * Max(count, 1));
 	StringInfoData bins;
 
 	initStringInfo(&bins);
-	appendStringInfo(&bins, "<Discretize field=\"%s\" dataType=\"double\"",
-					 field);
-	if (!isnan(k[0]))
-		appendStringInfo(&bins, " defaultValue=\"%s\"", pmml_double(k[0]));
-	if (!isnan(k[1]))
-		appendStringInfo(&bins, " mapMissingTo=\"%s\"", pmml_double(k[1]));
-	appendStringInfoChar(&bins, '>');
 	for (uint32 i = 0; i < count; i++)
 	{
-		if (isnan(k[2 + count + i]))
+		entries[i].key = k[2 + i];
+		entries[i].value = k[2 + count + i];
+		if (isnan(entries[i].value))
 			pmml_refuse_export("a key that means a missing value");
-		appendStringInfo(&bins,
-						 "<DiscretizeBin binValue=\"%s\"><Interval"
-						 " closure=\"closedClosed\" leftMargin=\"%s\""
-						 " rightMargin=\"%s\"/></DiscretizeBin>",
-						 pmml_double(k[2 + count + i]), pmml_double(k[2 + i]),
-						 pmml_double(k[2 + i]));
+		if (isinf(entries[i].key))
+			pmml_refuse_export("an infinite key");
 	}
-	appendStringInfoString(&bins, "</Discretize>");
-	return bins.data;
+	qsort(entries, count, sizeof(Entry), by_key);
+	for (uint32 i = 0; i < count; i++)
+		pmml_bin(&bins, entries[i].value, "closedClosed", entries[i].key,
+				 entries[i].key);
+	for (uint32 i = 0; i <= count && !isnan(k[0]); i++)
+		pmml_bin(&bins, k[0], "openOpen",
+				 i == 0 ? -INFINITY : entries[i - 1].key,
+				 i == count ? INFINITY : entries[i].key);
+	return pmml_discretize(field, k[0], k[1], bins.data);
 }
 
 static char *

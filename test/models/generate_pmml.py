@@ -2,9 +2,13 @@
 
     generate_pmml.py [--into DIRECTORY] [NAME…]
 
-Needs Java.  Where PMML4S departs from the specification a case is left out: mapMissingTo
-of Discretize, loglog, nullPrediction with returnLastPrediction, xor,
-if with a missing condition; it has no max of segments.  For each case writes NAME.pmml and NAME.json: the inputs' names
+Needs Java.  Where PMML4S departs from the specification a case is left out:
+Discretize of a number in none of the bins (PMML4S 1.5.8 takes mapMissingTo or a
+missing value; the specification, Transformations, Discretization: defaultValue,
+and mapMissingTo for missing values only), loglog, nullPrediction with
+returnLastPrediction, xor, if with a missing condition (PMML4S takes it for
+false; Functions: what has a missing argument is missing unless it is said
+otherwise); it has no max of segments.  For each case writes NAME.pmml and NAME.json: the inputs' names
 and types, rows, the outputs' names, and the scores and classes that PMML4S
 (pypmml) gives; None where it gives nothing.
 """
