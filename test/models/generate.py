@@ -7,7 +7,7 @@ inputs with the library's raw scores and predictions, in the text format of
 COPY.  Its first line names the columns, as column:type; those that begin with
 "raw.", "out." and "shap." (contributions to the raw score, then the base value)
 are expected values, and float8 is written so that it reads
-back bit for bit.  NAME.json.tsv and NAME.ubj.tsv would be equal, so the two
+back bit for bit; of many rows contributions are kept for a part.  NAME.json.tsv and NAME.ubj.tsv would be equal, so the two
 notations of XGBoost share one.
 
 The rows are real ones, and real ones with something made extreme: missing,
@@ -37,10 +37,10 @@ import numpy
 import pandas
 import xgboost
 
-SHARED = os.environ.get("VISAGE_SHARED") or os.path.join(
-    os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared")
+import datasets
+from datasets import SEED, SHARED
+
 XGBOOST = tuple(int(part) for part in xgboost.__version__.split("."))
-SEED = 20261124
 BIGGEST = 3.4e38  # XGBoost refuses infinite inputs
 
 
@@ -51,66 +51,12 @@ EXPLAINED = ("reg:squarederror", "binary:logistic", "count:poisson", "regression
 
 # ---- data ----
 
-def read(path, **options):
-    return pandas.read_csv(os.path.join(SHARED, "data", path), **options)
-
-
-def telco():
-    table = read("telco_churn/WA_Fn-UseC_-Telco-Customer-Churn.csv")
-    table["TotalCharges"] = pandas.to_numeric(table["TotalCharges"], errors="coerce")
-    inputs = table.drop(columns=["customerID", "Churn"])
-    return inputs, {
-        "binary": (table["Churn"] == "Yes").astype(int),
-        "multi": table["Contract"].astype("category").cat.codes,
-        "value": table["MonthlyCharges"],
-        "count": table["tenure"],
-    }, {"multi": ["Contract"], "value": ["MonthlyCharges", "TotalCharges"], "count": ["tenure", "TotalCharges"]}
-
-
-def bank():
-    table = read("bank_marketing/bank-full.csv.gz", sep=";").sample(9000, random_state=SEED).reset_index(drop=True)
-    inputs = table.drop(columns=["y", "duration"])
-    inputs["balance"] = inputs["balance"].where(inputs["balance"] != 0)
-    inputs["pdays"] = inputs["pdays"].where(inputs["pdays"] >= 0)
-    return inputs, {
-        "binary": (table["y"] == "yes").astype(int),
-        "multi": table["job"].astype("category").cat.codes,
-        "value": table["duration"] + 1.0,
-        "count": table["campaign"] - 1,
-    }, {"multi": ["job"], "count": ["campaign"]}
-
-
-def hotel():
-    table = read("cancellations/hotel_bookings.csv.gz", na_values=["NULL"]).sample(12000, random_state=SEED)
-    table = table.reset_index(drop=True)
-    inputs = table.drop(columns=["is_canceled", "reservation_status", "reservation_status_date"])
-    for column in ("agent", "company"):
-        inputs[column] = inputs[column].map(lambda value: None if math.isnan(value) else "a%d" % value)
-    return inputs, {
-        "binary": table["is_canceled"],
-        "multi": table["customer_type"].astype("category").cat.codes,
-        "value": table["adr"].clip(0.5, 500),
-        "count": table["total_of_special_requests"],
-    }, {"multi": ["customer_type"], "value": ["adr"], "count": ["total_of_special_requests"]}
-
-
-def credit():
-    table = read("credit/UCI_Credit_Card.csv.gz").sample(9000, random_state=SEED).reset_index(drop=True)
-    inputs = table.drop(columns=["ID", "default.payment.next.month"]).astype(float)
-    return inputs, {
-        "binary": table["default.payment.next.month"],
-        "multi": table["EDUCATION"].clip(1, 4) - 1,
-        "value": table["LIMIT_BAL"] / 1000.0,
-        "count": (table["AGE"] - 20).clip(0),
-    }, {"multi": ["EDUCATION"], "value": ["LIMIT_BAL"], "count": ["AGE"]}
-
-
 class Data:
     """A data set for one target, in one of three shapes: numeric columns
     only, categories as codes, or categories as texts."""
 
     def __init__(self, name, target, shape, columns=None):
-        inputs, targets, excluded = DATA[name]
+        inputs, targets, excluded = datasets.load(name)
         inputs = inputs.drop(columns=excluded.get(target, []))
         if columns:
             inputs = inputs[columns]
@@ -197,23 +143,29 @@ def text(value):
     return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
 
 
+def explained(frame, most):
+    """The numbers of at most so many rows, and these rows."""
+    numbers = range(0, len(frame), -(-len(frame) // most))
+    return numbers, frame.iloc[numbers]
+
+
 def write(path, data, names, frame, raw, out, shap=None):
-    """The rows and what is expected of them; shap has a column for each
-    feature and one for the base value."""
+    """The rows and what is expected of them; shap has, by the number of a row,
+    what each feature adds and the base value."""
     raw = numpy.asarray(raw, dtype=float).reshape(len(frame), -1)
     out = numpy.asarray(out, dtype=float).reshape(len(frame), -1)
     as_text = [column in data.texts and data.shape == "texts" for column in data.names]
     header = ["%s:%s" % (name, "text" if is_text else "float8") for name, is_text in zip(names, as_text)]
     header += ["raw.%d:float8" % i for i in range(raw.shape[1])] + ["out.%d:float8" % i for i in range(out.shape[1])]
-    if shap is not None:
-        header += ["shap.%d:float8" % i for i in range(shap.shape[1])]
+    if shap:
+        header += ["shap.%d:float8" % i for i in range(len(shap[0]))]
     with open(path, "w", encoding="utf-8") as file:
         file.write("\t".join(header) + "\n")
         for i, row in enumerate(frame[data.names].itertuples(index=False)):
             fields = [text(value) if is_text else number(value) for value, is_text in zip(row, as_text)]
             fields += [number(value) for value in raw[i]] + [number(value) for value in out[i]]
-            if shap is not None:
-                fields += [number(value) for value in shap[i]]
+            if shap:
+                fields += [number(value) for value in shap[i]] if i in shap else ["\\N"] * len(shap[0])
             # every other missing number is NULL, not NaN
             if i % 2:
                 fields = [field if field != "NaN" or j >= len(names) else "\\N" for j, field in enumerate(fields)]
@@ -248,7 +200,8 @@ def xgboost_thresholds(document, names):
     return found
 
 
-def make_xgboost(directory, name, data, params, rounds, seed, stop=False, named=True, rows=40):
+def make_xgboost(directory, name, data, params, rounds, seed, stop=False, named=True, rows=40,
+                 explain=80):
     """Trains, saves in both notations, and predicts with what was saved."""
     generator = numpy.random.default_rng(seed)
     params = dict(params, seed=seed, nthread=1)
@@ -294,7 +247,9 @@ def make_xgboost(directory, name, data, params, rounds, seed, stop=False, named=
             matrix, iteration_range=span)
     shap = None
     if params["objective"] in EXPLAINED and params.get("booster", "gbtree") == "gbtree":
-        shap = saved.predict(matrix, pred_contribs=True, iteration_range=span)
+        numbers, part = explained(frame, explain)
+        shap = dict(zip(numbers, saved.predict(xgboost_matrix(data, part, named=named), pred_contribs=True,
+                                               iteration_range=span)))
     write(path + ".tsv", data, names, frame, raw, out, shap)
 
 
@@ -331,7 +286,7 @@ def xgboost_small(directory):
         if objective in ("reg:quantileerror", "reg:absoluteerror") and XGBOOST < (2, 0):
             continue
         source = ["bank", "hotel", "credit"][number_ % 3]
-        wanted = [c for c in columns[source] if c not in DATA[source][2].get(target, [])]
+        wanted = [c for c in columns[source] if c not in datasets.load(source)[2].get(target, [])]
         data = Data(source, target, ["numeric", "codes", texts_possible()][number_ % 2 + (number_ % 4 == 3)], wanted)
         params = dict(xgboost_params(objective, data), max_depth=3)
         if number_ % 3 == 1:
@@ -382,7 +337,7 @@ def xgboost_large(directory):
     data = Data("hotel", "binary", "codes")
     make_xgboost(directory, "xgboost%s_large" % label, data,
                  dict(xgboost_params("binary:logistic", data), max_depth=14, eta=0.05, min_child_weight=0,
-                      max_cat_to_onehot=1000), 900, SEED, rows=300)
+                      max_cat_to_onehot=1000), 900, SEED, rows=300, explain=4)
 
 
 # ---- LightGBM ----
@@ -404,7 +359,7 @@ def lightgbm_thresholds(booster, names):
     return found
 
 
-def make_lightgbm(directory, name, data, params, rounds, seed, named=True, rows=40):
+def make_lightgbm(directory, name, data, params, rounds, seed, named=True, rows=40, explain=80):
     generator = numpy.random.default_rng(seed)
     params = dict(params, verbose=-1, seed=seed, num_threads=1, deterministic=True, force_row_wise=True)
     options = {}
@@ -444,7 +399,8 @@ def make_lightgbm(directory, name, data, params, rounds, seed, named=True, rows=
         raw = raw / rounds
     shap = None
     if objective in EXPLAINED and params.get("boosting") != "rf" and not params.get("linear_tree"):
-        shap = saved.predict(encoded, pred_contrib=True, num_threads=1)
+        numbers, part = explained(frame, explain)
+        shap = dict(zip(numbers, saved.predict(data.encode(part), pred_contrib=True, num_threads=1)))
     write(path + ".tsv", data, names, frame, raw, out, shap)
 
 
@@ -471,7 +427,7 @@ def lightgbm_small(directory):
                "credit": ["LIMIT_BAL", "EDUCATION", "PAY_0", "BILL_AMT1", "PAY_AMT1"]}
 
     def small(source, target, shape):
-        return Data(source, target, shape, [c for c in columns[source] if c not in DATA[source][2].get(target, [])])
+        return Data(source, target, shape, [c for c in columns[source] if c not in datasets.load(source)[2].get(target, [])])
 
     for number_, (objective, target) in enumerate(LIGHTGBM_OBJECTIVES.items()):
         data = small(["bank", "hotel", "credit"][number_ % 3], target, ["texts", "codes", "numeric"][number_ // 3 % 3])
@@ -515,7 +471,7 @@ def lightgbm_large(directory):
     data = Data("hotel", "binary", "texts")
     make_lightgbm(directory, "%s_large" % label, data,
                   lightgbm_params("binary", data, num_leaves=1200, min_data_in_leaf=2, learning_rate=0.02,
-                                  min_sum_hessian_in_leaf=0), 390, SEED, rows=300)
+                                  min_sum_hessian_in_leaf=0), 390, SEED, rows=300, explain=4)
 
 
 # ---- models of others ----
@@ -588,9 +544,6 @@ def predict_shared(directory):
         write(os.path.join(directory, name + ".tsv"), given, names, given.frame, raw, out)
 
 
-DATA = {}
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
@@ -601,12 +554,10 @@ def main():
     if arguments.shared:
         predict_shared(arguments.directory)
         return
-    DATA.update(bank=bank(), hotel=hotel(), credit=credit())
     if arguments.small:
         xgboost_small(arguments.directory)
         lightgbm_small(arguments.directory)
     else:
-        DATA.update(telco=telco())
         xgboost_large(arguments.directory)
         lightgbm_large(arguments.directory)
 

@@ -1,11 +1,11 @@
 """Train models, convert them to ONNX, and keep what onnxruntime answers.
 
-    generate_onnx.py --data ../shared/data [--into DIRECTORY] [--large] [NAME…]
+    generate_onnx.py --data ../shared/data [--into DIRECTORY] [NAME…]
 
 For each case writes NAME.onnx and NAME.json: the inputs' names and types,
 rows (None for NULL; "NaN", "Infinity" and "-Infinity" as texts), the
 outputs' names, the scores of onnxruntime on one thread, and the classes it
-chose.  --large also makes the models that take minutes.
+chose.  generate_onnx_trained.py makes the models that take minutes.
 """
 
 import argparse
@@ -35,16 +35,10 @@ warnings.filterwarnings('ignore')
 ROWS = 60
 SEED = 20
 CASES = {}
-LARGE = {}
 
 
 def case(function):
     CASES[function.__name__] = function
-    return function
-
-
-def large(function):
-    LARGE[function.__name__] = function
     return function
 
 
@@ -668,31 +662,14 @@ def encoders(data, into, name):
                tolerance=1e-6)
 
 
-# ---- large ----
-
-@large
-def large_forest(data, into, name):
-    pipeline, frame = bank_pipeline(data, ensemble.RandomForestClassifier(300, min_samples_leaf=1, random_state=1),
-                                    rows=30000)
-    write_frame(into, name, convert_frame(pipeline, frame), some_rows(frame))
-
-
-@large
-def large_boosting(data, into, name):
-    pipeline, frame = bank_pipeline(data, ensemble.GradientBoostingClassifier(n_estimators=400, max_depth=6,
-                                                                             random_state=1), rows=30000)
-    write_frame(into, name, convert_frame(pipeline, frame), some_rows(frame))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data', required=True)
     parser.add_argument('--into', default=os.path.join(os.path.dirname(os.path.abspath(__file__)), 'onnx'))
-    parser.add_argument('--large', action='store_true')
     parser.add_argument('names', nargs='*')
     arguments = parser.parse_args()
     os.makedirs(arguments.into, exist_ok=True)
-    for name, function in (LARGE if arguments.large else CASES).items():
+    for name, function in CASES.items():
         if not arguments.names or name in arguments.names:
             function(arguments.data, arguments.into, name)
             print(name, file=sys.stderr)

@@ -7,10 +7,15 @@ scores and classes as a program of test/models wrote them down.
 import json
 import math
 import os
+import subprocess
+import tempfile
+import unittest
 
 from psycopg import sql
 
 import house
+
+SHARED = os.environ.get('VISAGE_SHARED') or os.path.join(house.SOURCE, '..', 'shared')
 
 
 def number(value):
@@ -101,3 +106,27 @@ class Cases:
             if file.endswith('.json'):
                 name = file[:-len('.json')]
                 setattr(cls, 'test_' + name, lambda self, name=name: self.check(name))
+
+
+@unittest.skipUnless(os.environ.get('VISAGE_LONG'), 'takes minutes: VISAGE_LONG=1')
+@unittest.skipUnless(os.path.isdir(os.path.join(SHARED, 'data')), f'no public data in {SHARED}: set VISAGE_SHARED')
+class Generated(Cases):
+    """A mixin: models that a program of test/models trains now, up to 50 MB."""
+    program = requirements = None
+    least = 40
+
+    def test_generated(self):
+        python = subprocess.run(
+            ['bash', '-euc', f'. scripts/lib.sh; vsg_venv test/models/{self.requirements}'], cwd=house.SOURCE,
+            check=True, capture_output=True, text=True).stdout.strip()
+        with tempfile.TemporaryDirectory() as directory:
+            made = subprocess.run([python, os.path.join(house.SOURCE, 'test', 'models', self.program), '--into', directory],
+                                  capture_output=True, text=True, env=dict(os.environ, VISAGE_SHARED=SHARED))
+            self.assertEqual(made.returncode, 0, made.stderr[-3000:])
+            type(self).directory = directory
+            names = sorted(f[:-len('.json')] for f in os.listdir(directory) if f.endswith('.json'))
+            self.assertGreater(len(names), self.least)
+            self.assertGreater(max(os.path.getsize(self.path(n, self.suffix)) for n in names), 45_000_000)
+            for name in names:
+                with self.subTest(name):
+                    self.check(name)
