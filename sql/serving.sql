@@ -101,6 +101,10 @@ SELECT count(*), bool_and(row = position AND row = json) AS same
 FROM (
 	SELECT visage_score('serving', r) AS row, visage_score('serving', r.a, r.b) AS position, visage_score_json('serving', to_jsonb(r)) AS json
 	FROM regress_serving.rows AS r) AS s;
+-- A linear model's score is summed where the arguments are; what is not a plain
+-- number goes the way of all others.  Same bits.
+SELECT count(*), bool_and(visage_score('serving', a, b) IS NOT DISTINCT FROM (visage_scores('serving', a, b))[2]) AS same
+FROM (SELECT a, b FROM unnest('{1,0,-0,5e-324,1e-300,1e308,-1e308,NaN,Infinity,-Infinity,NULL}'::float8[]) AS a, unnest('{2,0,-0,-5e-324,1e308,NaN,Infinity,NULL,7}'::float8[]) AS b) AS edges;
 UPDATE regress_serving.rows AS r SET a = a + 1 WHERE id = 1 RETURNING visage_score('serving', r) = visage_score('serving', r.a, r.b) AS new_row;
 -- More columns than a call can have.
 DO $$
