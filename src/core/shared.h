@@ -38,7 +38,7 @@ typedef struct CoreHostState
 	int64		pause_ms;		/* how long it opens for */
 	TimestampTz opened_at;
 	TimestampTz retry_at;
-	int			prober;			/* PID that tries while it is half open */
+	int			prober;			/* PID that tries whether it is well, 0: none */
 	char		last_error[128];
 } CoreHostState;
 

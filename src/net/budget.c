@@ -102,7 +102,13 @@ release_all(int code, Datum arg)
 {
 	lock(LW_EXCLUSIVE);
 	for (int i = 0; i < mine_count; i++)
-		table()->hosts[mine[i].host].in_flight -= mine[i].count;
+	{
+		CoreHostState *host = &table()->hosts[mine[i].host];
+
+		host->in_flight -= mine[i].count;
+		if (host->prober == MyProcPid)
+			host->prober = 0;
+	}
 	mine_count = 0;
 	unlock();
 }
@@ -129,22 +135,26 @@ count_mine(int host, int change)
 		mine[i] = mine[--mine_count];
 }
 
-/* The transfer is no longer under way. */
-void
-net_release(NetTransfer *transfer)
+/* Counts a request as under way; the caller holds the lock. */
+static void
+enter(CoreHostState *host, bool *probing)
 {
-	CoreHostState *host;
+	*probing = host->breaker == CORE_BREAKER_HALF_OPEN;
+	if (*probing)
+		host->prober = MyProcPid;
+	host->in_flight++;
+	count_mine(host - table()->hosts, 1);
+}
 
-	if (!transfer->admitted)
-		return;
-	transfer->admitted = false;
-	lock(LW_EXCLUSIVE);
-	host = find_host(&transfer->first);
+/* It no longer is; the caller holds the lock. */
+static void
+leave(CoreHostState *host, bool *probing)
+{
+	if (*probing)
+		host->prober = 0;
+	*probing = false;
 	host->in_flight = Max(host->in_flight - 1, 0);
 	count_mine(host - table()->hosts, -1);
-	if (host->prober == MyProcPid)
-		host->prober = 0;
-	unlock();
 }
 
 /* ---- admission ---- */
@@ -158,12 +168,7 @@ wait_for_breaker(CoreHostState *host, TimestampTz now)
 	if (host->breaker == CORE_BREAKER_CLOSED)
 		return 0;
 	host->breaker = CORE_BREAKER_HALF_OPEN;
-	if (host->prober != 0 && host->prober != MyProcPid &&
-		host->in_flight > 0)
-		return FULL_WAIT_MS;
-	if (host->prober == MyProcPid && host->in_flight > 0)
-		return FULL_WAIT_MS;
-	return 0;
+	return host->prober != 0 ? FULL_WAIT_MS : 0;
 }
 
 /* Milliseconds until the rate admits a request, 0: now, and it is counted. */
@@ -212,10 +217,7 @@ net_admit(NetTransfer *transfer)
 		wait = wait_for_rate(host, limits, now);
 	if (wait == 0)
 	{
-		if (host->breaker == CORE_BREAKER_HALF_OPEN)
-			host->prober = MyProcPid;
-		host->in_flight++;
-		count_mine(host - table()->hosts, 1);
+		enter(host, &transfer->probing);
 		transfer->admitted = true;
 	}
 	unlock();
@@ -281,17 +283,28 @@ count_outcome(CoreHostState *host, const char *error)
 		open_breaker(host, GetCurrentTimestamp());
 }
 
-/* Tells the host's breaker how a request went. */
+/*
+ * The transfer is no longer under way.  Its outcome counts in the same
+ * moment: between the end of a request that tried a half-open host and what
+ * it found, another one would try.
+ */
 void
-net_report(NetTransfer *transfer, bool success)
+net_release(NetTransfer *transfer, NetVerdict verdict)
 {
+	CoreHostState *host;
 	char		status[32];
 
+	if (!transfer->admitted)
+		return;
 	snprintf(status, sizeof(status), "status %d", transfer->status);
 	lock(LW_EXCLUSIVE);
-	count_outcome(find_host(&transfer->first), success ? NULL :
-				  transfer->outcome == NET_ANSWERED ? status :
-				  transfer->reason);
+	host = find_host(&transfer->first);
+	leave(host, &transfer->probing);
+	transfer->admitted = false;
+	if (verdict != NET_NO_VERDICT)
+		count_outcome(host, verdict == NET_SUCCESS ? NULL :
+					  transfer->outcome == NET_ANSWERED ? status :
+					  transfer->reason);
 	unlock();
 }
 
@@ -299,39 +312,46 @@ net_report(NetTransfer *transfer, bool success)
 
 /* The host's entry; the caller holds the lock. */
 static CoreHostState *
-named_host(const char *name, int port)
+named_host(const NetHostCall *call)
 {
-	NetGuard	guard = {.port = port};
+	NetGuard	guard = {.port = call->port};
 
-	strlcpy(guard.host, name, sizeof(guard.host));
+	strlcpy(guard.host, call->name, sizeof(guard.host));
 	return find_host(&guard);
 }
 
-/* Milliseconds until the host's breaker lets a connection through, 0: now. */
+/*
+ * Milliseconds until the host's breaker lets a connection through; 0: now,
+ * and it counts as under way until net_host_release.
+ */
 int64
-net_host_wait(const char *name, int port)
+net_host_admit(NetHostCall *call)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	CoreHostState *host;
 	int64		wait;
 
 	lock(LW_EXCLUSIVE);
-	host = named_host(name, port);
+	host = named_host(call);
 	host->touched = now;
 	wait = wait_for_breaker(host, now);
+	if (wait == 0)
+		enter(host, &call->probing);
 	unlock();
 	return wait;
 }
 
-/* Tells the host's breaker how a connection went; NULL: well. */
+/* The connection is made, or is not; error says why. */
 void
-net_host_report(const char *name, int port, const char *error)
+net_host_release(NetHostCall *call, NetVerdict verdict, const char *error)
 {
 	CoreHostState *host;
 
 	lock(LW_EXCLUSIVE);
-	host = named_host(name, port);
-	count_outcome(host, error);
+	host = named_host(call);
+	leave(host, &call->probing);
+	if (verdict != NET_NO_VERDICT)
+		count_outcome(host, verdict == NET_SUCCESS ? NULL : error);
 	unlock();
 }
 

@@ -138,11 +138,11 @@ pause_for(int64 milliseconds)
 
 /* Waits for the host's breaker; ERROR where it stays open too long. */
 static void
-await_breaker(const NetDatabaseOptions *options, const char *what)
+await_breaker(NetHostCall *call, const char *what)
 {
 	int64		wait;
 
-	while ((wait = net_host_wait(options->host, options->port)) > 0)
+	while ((wait = net_host_admit(call)) > 0)
 	{
 		if (wait > core_setting_int("visage.max_retry_wait") * 1000)
 			ereport(ERROR,
@@ -152,6 +152,37 @@ await_breaker(const NetDatabaseOptions *options, const char *what)
 							   "than setting visage.max_retry_wait.")));
 		pause_for(wait);
 	}
+}
+
+/*
+ * One attempt, when the host's breaker lets it; NULL where it fails.  The
+ * breaker hears of it, whatever becomes of it.
+ */
+static NetDatabaseLink *
+try_to_open(MemoryContext context, NetDatabase *database,
+			const NetDatabaseOptions *options, NetDatabaseFailure *failure)
+{
+	NetHostCall call = {.name = options->host,.port = options->port};
+	NetDatabaseLink *link = NULL;
+
+	await_breaker(&call, database->what);
+	PG_TRY();
+	{
+		link = database->driver->open(context, options, failure);
+	}
+	PG_CATCH();
+	{
+		net_host_release(&call, NET_NO_VERDICT, NULL);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (link != NULL)
+		net_host_release(&call, NET_SUCCESS, NULL);
+	else if (failure->trouble == NET_DATABASE_REFUSED)
+		net_host_release(&call, NET_NO_VERDICT, NULL);
+	else
+		net_host_release(&call, NET_FAILURE, failure->message);
+	return link;
 }
 
 /* How long until the next attempt: doubling, half of it at random. */
@@ -185,18 +216,13 @@ net_database_open(MemoryContext context, const NetDatabaseOptions *options,
 	{
 		NetDatabaseFailure failure;
 
-		await_breaker(options, what);
-		database->link = database->driver->open(context, options, &failure);
+		database->link = try_to_open(context, database, options, &failure);
 		if (database->link != NULL)
-			break;
-		if (failure.trouble != NET_DATABASE_REFUSED)
-			net_host_report(options->host, options->port, failure.message);
+			return database;
 		if (failure.trouble != NET_DATABASE_UNREACHABLE || attempt >= most)
 			report_no_connection(what, &failure, attempt + 1);
 		pause_for(retry_wait(attempt));
 	}
-	net_host_report(options->host, options->port, NULL);
-	return database;
 }
 
 /* Ends the connection before its memory context does. */

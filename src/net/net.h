@@ -93,9 +93,6 @@ extern char *net_next_link(const NetTransfer *transfer, const char *rel);
 extern char *net_resolve_url(const char *base, const char *reference);
 extern bool net_same_origin(const char *a, const char *b);
 
-/* budget.c: a host's success or failure, as its breaker counts it */
-extern void net_report(NetTransfer *transfer, bool success);
-
 /* sign.c */
 extern char *net_base64url(const void *data, size_t length);
 extern char *net_base64(const void *data, size_t length);

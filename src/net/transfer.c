@@ -133,7 +133,14 @@ detach(NetTransfer *transfer)
 	}
 	transfer->attached = false;
 	transfer->paused = false;
-	net_release(transfer);
+}
+
+/* Gives up what is under way. */
+static void
+abandon(NetTransfer *transfer)
+{
+	detach(transfer);
+	net_release(transfer, NET_NO_VERDICT);
 }
 
 /* The transfer ends here, without an answer of use. */
@@ -144,9 +151,9 @@ net_fail(NetTransfer *transfer, NetOutcome outcome, const char *reason)
 	transfer->outcome = outcome;
 	transfer->attempts++;
 	detach(transfer);
+	net_release(transfer, outcome == NET_FAILED ? NET_FAILURE :
+				NET_NO_VERDICT);
 	transfer->state = TRANSFER_DONE;
-	if (outcome == NET_FAILED)
-		net_report(transfer, false);
 }
 
 /* Begins the exchange with transfer->url, whose guard has been asked. */
@@ -262,11 +269,8 @@ net_finish_hop(NetTransfer *transfer, CURLcode result)
 	detach(transfer);
 	transfer->attempts++;
 	transfer->outcome = NET_ANSWERED;
+	net_release(transfer, status < 500 ? NET_SUCCESS : NET_FAILURE);
 	transfer->state = TRANSFER_DONE;
-	if (status < 500)
-		net_report(transfer, true);
-	else
-		net_report(transfer, false);
 }
 
 /* Takes over what is asked for; the guard may refuse it at once. */
@@ -330,7 +334,7 @@ net_start(NetSession *session, const NetRequest *request)
 void
 net_again(NetTransfer *transfer, const NetRequest *request, int64 wait_ms)
 {
-	detach(transfer);
+	abandon(transfer);
 	transfer->length = 0;
 	transfer->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													   wait_ms);
@@ -344,7 +348,7 @@ net_destroy(NetTransfer *transfer)
 	dlist_delete(&transfer->node);
 	if (transfer->easy != NULL)
 	{
-		detach(transfer);
+		abandon(transfer);
 		curl_easy_cleanup(transfer->easy);
 	}
 	curl_slist_free_all(transfer->all_headers);

@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "lib/ilist.h"
+#include "net/budget.h"
 #include "net/guard.h"
 #include "net/net.h"
 #include "utils/timestamp.h"
@@ -61,6 +62,7 @@ struct NetTransfer
 	NetGuard	first;			/* of the first hop */
 	bool		attached;		/* to the multi handle */
 	bool		admitted;		/* counted in the host's requests under way */
+	bool		probing;		/* tries whether the host is well again */
 	bool		paused;
 	struct curl_slist *all_headers;
 	struct curl_slist *public_headers;	/* without credentials */
@@ -94,7 +96,7 @@ extern void net_restore_signals(const sigset_t *saved);
 
 /* budget.c */
 extern int64 net_admit(NetTransfer *transfer);
-extern void net_release(NetTransfer *transfer);
+extern void net_release(NetTransfer *transfer, NetVerdict verdict);
 extern void net_take_remaining(NetTransfer *transfer);
 
 #endif							/* VISAGE_TRANSFER_H */

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -117,6 +118,52 @@ $b->{run}->finish;
 is($a->{ask}->("CALL visage_ingest('sf.a')"), '', 'after the end of the session that tried another one tries');
 is($a->{ask}->($breaker), 'closed|0|0|server', 'and closes it');
 $a->{quit}->();
+
+# ---- the breaker of a database ----
+
+my $source = new_node('source', "listen_addresses = '127.0.0.1'");
+my $port   = $source->port;
+$source->safe_psql('postgres', 'CREATE TABLE orders AS SELECT i AS id FROM generate_series(1, 100) AS i; CREATE TABLE items AS TABLE orders');
+$source->stop;
+$node->safe_psql('city', "SELECT visage_create_source('shop', 'postgres', '{\"host\": \"127.0.0.1\", \"port\": $port, \"dbname\": \"postgres\", \"user\": \"$ENV{USER}\", \"sslmode\": \"disable\"}')");
+$node->safe_psql('city', "SELECT visage_create_stream('shop', '$_', primary_key => '{id}')") for qw(orders items);
+my $database = "SELECT state, failures, requests_under_way, scope FROM visage.breakers WHERE host = '127.0.0.1:$port'";
+
+($a, $b, $c) = map { session($node, 'city') } 1 .. 3;
+like($a->{ask}->("CALL visage_ingest('shop.orders')"), qr/cannot be connected to, after 3 attempts/, 'a database that is down');
+is($b->{ask}->($database), 'open|3|0|server', 'opens its breaker for all sessions');
+
+# it takes the connection, and does not answer
+my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 10, ReuseAddr => 1, Blocking => 0) or die "no socket: $!";
+$b->{begin}->("SET visage.connect_timeout = '2s'; SET visage.max_retries = 0; CALL visage_ingest('shop.orders')");
+wait_for($node, 'city', "SELECT (state, failures, requests_under_way) = ('half_open', 3, 1) FROM visage.breakers WHERE host = '127.0.0.1:$port'", 'one session tries to connect');
+$c->{begin}->("SET visage.max_retries = 20; CALL visage_ingest('shop.items')");
+wait_for($node, 'city', "SELECT count(*) = 2 FROM pg_stat_activity WHERE query LIKE '%CALL visage\\_ingest(''shop.%' AND wait_event_type = 'Extension'", 'both wait');
+like($b->{end}->(), qr/cannot be connected to, after 1 attempt/, 'the one that tries fails');
+is($node->safe_psql('city', "SELECT state, round(extract(epoch FROM retry_at - opened_at), 3) FROM visage.breakers WHERE host = '127.0.0.1:$port'"), 'open|1.000', 'which opens the breaker for twice as long');
+my @tries;
+while (my $try = $mute->accept) { push @tries, $try; }
+is(scalar(@tries), 1, 'and only that session has tried');
+close $_ for @tries, $mute;
+$source->start;
+is($c->{end}->(), '', 'the other one tries when its turn comes');
+is($a->{ask}->($database), 'closed|0|0|server', 'its success closes the breaker');
+is($node->safe_psql('city', 'SELECT count(*) FROM staging.shop__items'), '100', 'and it has read its table');
+
+# a session that is cancelled while it tries leaves the try to another one
+$source->stop;
+like($a->{ask}->("CALL visage_ingest('shop.orders')"), qr/cannot be connected to/, 'the database is down again');
+$mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 10, ReuseAddr => 1, Blocking => 0) or die "no socket: $!";
+$b->{begin}->("SET visage.connect_timeout = '1min'; CALL visage_ingest('shop.orders')");
+wait_for($node, 'city', "SELECT state = 'half_open' AND requests_under_way = 1 FROM visage.breakers WHERE host = '127.0.0.1:$port'", 'one session tries');
+$node->safe_psql('city', "SELECT pg_cancel_backend(pid) FROM visage.progress WHERE name = 'shop.orders'");
+like($b->{end}->(), qr/canceling statement due to user request/, 'it is cancelled');
+is($a->{ask}->($database), 'half_open|3|0|server', 'and tells nothing of the host');
+close $mute;
+$source->start;
+is($a->{ask}->("CALL visage_ingest('shop.orders')"), '', 'another one tries');
+is($a->{ask}->($database), 'closed|0|0|server', 'and closes the breaker');
+$_->{quit}->() for $a, $b, $c;
 
 # without shared memory
 ($a, $b) = map { engineer($lone) } 1 .. 2;
