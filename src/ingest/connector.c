@@ -98,6 +98,7 @@ visage_drop_connector(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CoreIdentity caller;
 
+	core_lock_declarations();
 	(void) core_find_declaration("connector", name, false);
 	if (is_builtin(name))
 		ereport(ERROR,
