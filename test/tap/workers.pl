@@ -126,4 +126,55 @@ is($node->safe_psql('city', $state), 'none', 'after visage_stop there is none');
 is($node->safe_psql('city', "SELECT count(*) FROM visage.runs WHERE state = 'running'"), '0', 'and no run is open');
 unlike(slurp_file($node->logfile), qr/FATAL:  database .* does not exist/, 'nobody looked for a database that is gone');
 
+# An end that nobody tells the launcher of, since it waits for the process that
+# looks into another database: it looks again soon, not after its long pause.
+my $patient = new_node('patient', "shared_preload_libraries = 'visage'", "visage.allowed_hosts = '127.0.0.1'", "visage.launcher_pause = '1h'", 'visage.stream_pause = 60', 'log_min_messages = debug1');
+$patient->safe_psql('postgres', "CREATE DATABASE $_") for qw(one two);
+$patient->safe_psql($_, 'CREATE EXTENSION visage; SELECT visage_adopt()') for qw(one two);
+# in the order in which the launcher comes to them
+my ($near, $far) = split /\n/, $patient->safe_psql('postgres', "SELECT datname FROM pg_database WHERE datname IN ('one', 'two') ORDER BY ctid");
+$patient->safe_psql($near, 'SELECT visage_create_roles(); CREATE ROLE sf_engineer LOGIN; GRANT visage_engineer TO sf_engineer');
+declare($patient, $near, $url);
+$patient->safe_psql($near, "SET ROLE sf_engineer; SELECT visage_start('sf.businesses')");
+
+# Ends the worker, once it has nothing to do, and gives its PID.
+sub end_worker
+{
+	wait_for($patient, $near, "SELECT state = 'waiting' AND pid IS NOT NULL FROM visage.workers", 'the worker waits for its turn');
+	my $worker = $patient->safe_psql($near, $pid);
+	$patient->safe_psql($near, "SELECT pg_terminate_backend($worker)");
+	wait_for($patient, $near, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $worker)", 'the worker is gone');
+	return $worker;
+}
+
+# Waits until the launcher has had nothing to do for longer than it waits
+# between two rounds: that a worker begins wakes it, too.
+sub wait_for_calm
+{
+	my ($rounds, $calm) = (-1, 0);
+	while ($calm < 60)
+	{
+		my $now = () = slurp_file($patient->logfile) =~ /starting background worker process "visage resume/g;
+		$calm = $now == $rounds ? $calm + 1 : 0;
+		$rounds = $now;
+		select(undef, undef, undef, 0.1);
+	}
+	cmp_ok($rounds, '>', 0, 'the launcher has been here');
+	return;
+}
+
+wait_for($patient, $near, "SELECT state = 'waiting' FROM visage.workers", 'a worker');
+wait_for_calm();
+my $door = session($patient, $far);
+$door->{ask}->('BEGIN; LOCK TABLE visage.stream_workers');
+my $gone = end_worker();
+wait_for($patient, $near, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'visage resume' AND datname = '$far' AND wait_event_type = 'Lock'", 'the launcher waits in the other database');
+my $again = end_worker();
+isnt($again, $gone, 'an end brings the launcher, and the worker back');
+is($patient->safe_psql($near, $state), 'down', 'while the launcher waits for another database it hears of no end');
+$door->{ask}->('COMMIT');
+wait_for($patient, $near, "SELECT pid <> $again FROM visage.workers", 'the worker is back');
+pass('and looks once more when it is through');
+$door->{quit}->();
+
 done_testing();
