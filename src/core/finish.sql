@@ -26,22 +26,27 @@ BEGIN
 	LOOP
 		EXECUTE format('GRANT SELECT ON %s TO visage_engineer', member.relation);
 	END LOOP;
+	-- Which role may call what; what has none is called by Visage itself.
 	FOR member IN
 		SELECT p.oid::regprocedure AS routine,
 			CASE
-				WHEN p.proname IN ('visage_adopt', 'visage_create_connector', 'visage_alter_connector', 'visage_rotate_key') THEN 'visage_admin'
+				WHEN p.prorettype = 'trigger'::regtype OR p.proname = 'visage_create_roles' THEN NULL
 				-- whoever reads a view calls what it calls
-				WHEN p.prokind = 'a' OR p.proname IN ('visage_version', 'breaker_states') THEN 'visage_reader'
+				WHEN p.proname IN ('visage_version', 'breaker_states') THEN 'visage_reader'
+				WHEN p.proname NOT LIKE 'visage\_%' THEN NULL
+				WHEN p.prokind = 'a' THEN 'visage_reader'
+				WHEN p.proname IN ('visage_adopt', 'visage_create_connector', 'visage_alter_connector', 'visage_rotate_key') THEN 'visage_admin'
 				WHEN p.proname ~ '^visage_(score|scores|predict|explain)(_json|_key)?$' THEN 'visage_scorer'
 				ELSE 'visage_engineer'
 			END AS role
 		FROM pg_catalog.pg_proc AS p
 		JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 		JOIN pg_catalog.pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
-		WHERE e.extname = 'visage' AND (p.proname LIKE 'visage\_%' OR p.proname = 'breaker_states') AND p.proname <> 'visage_create_roles'
-			AND p.prorettype <> 'trigger'::regtype
+		WHERE e.extname = 'visage'
 	LOOP
-		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', member.routine, member.role);
+		IF member.role IS NOT NULL THEN
+			EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', member.routine, member.role);
+		END IF;
 	END LOOP;
 END
 $$;
