@@ -176,6 +176,7 @@ repeat_page(IngestRun *run, IngestFetch *fetch, const char *problem)
 
 	ingest_copy_position(&fetch->at, &run->position);
 	fetch->records = 0;
+	fetch->unplaced = NULL;
 	MemoryContextSwitchTo(caller);
 	ingest_retry(run, fetch, problem);
 }

@@ -211,6 +211,8 @@ typedef struct IngestBatch
 	char	   *last_value;		/* the last record's cursor and tie */
 	char	   *last_tie;
 	char	   *newest;			/* greatest cursor value, unless ordered */
+	const char *unplaced;		/* what the last record lacks of what pages go
+								 * by, or NULL */
 	bool		final;			/* the page ends with it */
 	bool		whole;			/* it is all of the page */
 	uint64		hash;			/* of its records' bytes */
@@ -252,6 +254,7 @@ typedef struct IngestFetch
 	int			repeats;		/* because it brought nothing new */
 	bool		refreshed;		/* a new token was fetched for it */
 	int64		records;		/* read of the page so far */
+	const char *unplaced;		/* as of its last batch */
 } IngestFetch;
 
 /* The parent records that queries are made for. */

@@ -341,17 +341,35 @@ take_newest(Visit *visit)
 		batch->newest = value;
 }
 
+/* What the record lacks of what keyset pages go by, or NULL. */
+static const char *
+lacks(const Visit *visit)
+{
+	const IngestStream *stream = visit->run->stream;
+	const IngestPaginator *paginator = &stream->paginator;
+
+	if (paginator->kind != PAGES_KEYSET)
+		return NULL;
+	if (paginator->tie_break != NULL && visit->tie.start == NULL)
+		return paginator->tie_break;
+	return paginator->by != KEYSET_TIE && visit->cursor.start == NULL ?
+		stream->cursor.field : NULL;
+}
+
 /* Keeps the record's cursor, for the position behind the batch. */
 static void
 take_cursor(Visit *visit)
 {
 	const IngestStream *stream = visit->run->stream;
-	bool		by_tie = stream->paginator.kind == PAGES_KEYSET &&
-	stream->paginator.tie_break != NULL;
+	const char *lacking = lacks(visit);
 
-	if (by_tie && visit->tie.start == NULL)
+	/* a record that is put aside has a place, or none that matters */
+	if (lacking == NULL || visit->record->reason == NULL)
+		visit->batch->unplaced = lacking;
+	if (lacking != NULL)
 		return;
-	if (by_tie)
+	if (stream->paginator.kind == PAGES_KEYSET &&
+		stream->paginator.tie_break != NULL)
 		visit->last_tie = visit->tie;
 	if (visit->cursor.start == NULL)
 		return;

@@ -11,6 +11,17 @@
 #include "core/core.h"
 #include "ingest/ingest.h"
 
+static void
+report_circle(const IngestRun *run)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("the pages of stream \"%s\" lead in circles",
+					run->stream->name),
+			 errdetail("Page " INT64_FORMAT " leads to one that was "
+					   "read before.", run->counts.pages + 1)));
+}
+
 /*
  * A page's cursor or link must lead on: one that was seen before in the
  * query leads in circles.
@@ -23,12 +34,7 @@ check_unseen(IngestRun *run, const char *value)
 
 	for (int i = 0; i < run->seen_count; i++)
 		if (run->seen[i] == hash)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
-					 errmsg("the pages of stream \"%s\" lead in circles",
-							run->stream->name),
-					 errdetail("Page " INT64_FORMAT " leads to one that was "
-							   "read before.", run->counts.pages + 1)));
+			report_circle(run);
 	if (run->seen_count == run->seen_allocated)
 	{
 		run->seen_allocated = Max(run->seen_allocated * 2, 256);
@@ -65,7 +71,7 @@ envelope_number(const IngestBatch *batch, const char *path)
 	char	   *end;
 	int64		value = text ? strtoll(text, &end, 10) : -1;
 
-	return text && *end == '\0' ? value : -1;
+	return text && end != text && *end == '\0' ? value : -1;
 }
 
 /* offset and page_number. */
@@ -81,7 +87,8 @@ advance_counter(const IngestRun *run, const IngestBatch *batch,
 	next->page++;
 	if (total >= 0)
 		return records > 0 && reached < total;
-	return !ends_by_count(run, records);
+	/* behind a page without records there is none, whatever ends a query */
+	return records > 0 && !ends_by_count(run, records);
 }
 
 /* A cursor in the body. */
@@ -155,6 +162,40 @@ advance_by_value(const IngestRun *run, const IngestFetch *fetch,
 	return true;
 }
 
+/* Do two texts differ, either of which may be missing? */
+static bool
+differ(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a != b : strcmp(a, b) != 0;
+}
+
+/*
+ * The next page is asked for by the last record.  ERROR where that has none
+ * of what it is asked for by, since records behind it would never come, or
+ * where the request would be the same once more.
+ */
+static void
+check_next(const IngestRun *run, const IngestFetch *fetch,
+		   const IngestPosition *next)
+{
+	const IngestPosition *at = &fetch->at;
+
+	if (fetch->unplaced != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("the last record of page " INT64_FORMAT
+						" of stream \"%s\" has no \"%s\"",
+						run->counts.pages + 1, run->stream->name,
+						fetch->unplaced),
+				 errdetail("Pages follow each other by it, so what comes "
+						   "after that record cannot be asked for."),
+				 errhint("Choose another cursor_field, which every record "
+						 "has, or none.")));
+	if (!differ(at->value, next->value) && !differ(at->tie, next->tie) &&
+		at->page == next->page)
+		report_circle(run);
+}
+
 /* What the records of a batch say, whatever the paginator. */
 static void
 take_records(IngestRun *run, const IngestBatch *batch, IngestPosition *next)
@@ -165,7 +206,8 @@ take_records(IngestRun *run, const IngestBatch *batch, IngestPosition *next)
 
 	next->offset += batch->count;
 	next->query_records += batch->count;
-	if (batch->last_value != NULL && stream->paginator.kind == PAGES_KEYSET)
+	if (stream->paginator.kind == PAGES_KEYSET &&
+		(batch->last_value != NULL || batch->last_tie != NULL))
 	{
 		next->value = batch->last_value;
 		next->tie = batch->last_tie;
@@ -215,6 +257,8 @@ ingest_advance(IngestRun *run, const IngestFetch *fetch,
 				more = advance_by_value(run, fetch, records, next);
 			else
 				more = !ends_by_count(run, records);
+			if (more)
+				check_next(run, fetch, next);
 			break;
 	}
 	next->query_done = !more;
@@ -313,12 +357,12 @@ ingest_brings_on(const IngestRun *run, const IngestFetch *fetch,
 	{
 		if (run->stream->paginator.by == KEYSET_CURSOR)
 			return brings_on_by_value(run, at, batch, same);
-		if (at->tie == NULL)
+		if (at->tie == NULL || batch->unplaced != NULL)
 			return true;
 		return batch->last_tie != NULL &&
 			(strcmp(batch->last_tie, at->tie) != 0 ||
 			 (run->stream->paginator.by == KEYSET_CURSOR_AND_TIE &&
-			  strcmp(batch->last_value, at->value) != 0));
+			  differ(batch->last_value, at->value)));
 	}
 	return run->position.query_pages == 0 || !same;
 }

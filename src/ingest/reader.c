@@ -101,6 +101,7 @@ inflate_data(IngestReader *reader, bool done, char **problem)
 	char	   *data = net_data(reader->fetch->transfer, &length);
 	z_stream   *stream = &reader->inflater;
 	int			result = Z_OK;
+	size_t		rest;
 
 	stream->next_in = (unsigned char *) data;
 	stream->avail_in = Min(length, PG_INT32_MAX);
@@ -117,11 +118,13 @@ inflate_data(IngestReader *reader, bool done, char **problem)
 		if (result == Z_STREAM_END && stream->avail_in > 0)
 			result = inflateReset(stream);
 	}
-	net_consume(reader->fetch->transfer, length - stream->avail_in);
+	rest = stream->avail_in;
+	net_consume(reader->fetch->transfer, length - rest);
 	if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR)
 		*problem = pstrdup("Its compressed body is damaged.");
-	if (result == Z_STREAM_END)
-		reader->plain_ended = true;
+	/* of several members the last one counts */
+	if (rest < length)
+		reader->plain_ended = result == Z_STREAM_END;
 	if (done && stream->avail_in == 0 && !reader->plain_ended &&
 		*problem == NULL)
 		*problem = pstrdup("Its compressed body is cut off.");
@@ -237,6 +240,8 @@ ingest_next_batch(IngestReader *reader, char **problem)
 	batch->envelope.length = reader->split.envelope.len;
 	reader->first = false;
 	reader->fetch->records += batch->count;
+	if (batch->count > 0)
+		reader->fetch->unplaced = batch->unplaced;
 	return batch;
 }
 

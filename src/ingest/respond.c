@@ -65,6 +65,16 @@ holds(ScanSlice body, const char *text)
 	return false;
 }
 
+/* Is the value this text?  A body need not be JSON. */
+static bool
+is_text(ScanSlice value, const char *text, bool is_body)
+{
+	if (is_body)
+		return strlen(text) == value.length &&
+			memcmp(value.start, text, value.length) == 0;
+	return strcmp(scan_text(value), text) == 0;
+}
+
 static bool
 body_matches(Jsonb *rule, ScanSlice body)
 {
@@ -74,11 +84,12 @@ body_matches(Jsonb *rule, ScanSlice body)
 	char	   *wanted = core_json_text(condition, "equals");
 	ScanSlice	value = body;
 	ScanKind	kind = SCAN_CONTAINER;
+	bool		is_body = path == NULL || path[0] == '\0';
 	bool		found;
 
 	if (condition == NULL)
 		return true;
-	found = path == NULL || scan_path(body, path, &value, &kind);
+	found = is_body || scan_path(body, path, &value, &kind);
 	if (core_json_text(condition, "exists") != NULL &&
 		core_json_bool(condition, "exists", true) !=
 		(found && kind != SCAN_NULL))
@@ -87,7 +98,7 @@ body_matches(Jsonb *rule, ScanSlice body)
 		return text == NULL && wanted == NULL;
 	if (text != NULL && !holds(value, text))
 		return false;
-	return wanted == NULL || strcmp(scan_text(value), wanted) == 0;
+	return wanted == NULL || is_text(value, wanted, is_body);
 }
 
 /* The first rule that matches, or NULL. */
