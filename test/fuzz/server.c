@@ -20,26 +20,39 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "model/import.h"
+#include "nodes/pg_list.h"
 #include "port/pg_crc32c.h"
 #include "server.h"
 #include "utils/memutils.h"
 
 #define MOST_STACK (4 << 20)	/* of eight, which frames may be large in */
 
-/* An allocation, in a list, before what is given out. */
+struct Context;
+
+/* An allocation, in a list, before what is given out, aligned to 16. */
 typedef struct Chunk
 {
 	struct Chunk *next;
 	struct Chunk *previous;
 	size_t		size;
-	size_t		unused;			/* keeps what follows aligned to 16 */
+	struct Context *context;
 } Chunk;
+
+/* What a MemoryContext points to. */
+typedef struct Context
+{
+	Chunk		chunks;			/* a ring */
+	MemoryContextCallback *callbacks;
+	struct Context *parent;
+	struct Context *next;		/* of all but the top one */
+} Context;
 
 volatile sig_atomic_t InterruptPending = false;
 MemoryContext CurrentMemoryContext = NULL;
 ServerError server_error;
 
-static Chunk chunks = {&chunks, &chunks, 0, 0};
+static Context top = {.chunks = {&top.chunks, &top.chunks, 0, &top}};
+static Context *contexts;		/* the others */
 static size_t allocated;
 static size_t allowed = SIZE_MAX;
 static jmp_buf leave;
@@ -47,8 +60,15 @@ static char *stack_base;		/* of what server_try runs */
 
 /* ---- memory ---- */
 
+/* What a MemoryContext is; NULL: the top one. */
+static Context *
+context_of(MemoryContext context)
+{
+	return context ? (Context *) context : &top;
+}
+
 static void *
-allocate(Size size, int flags)
+allocate_in(Context *context, Size size, int flags)
 {
 	Chunk	   *chunk;
 
@@ -67,11 +87,18 @@ allocate(Size size, int flags)
 	if (flags & MCXT_ALLOC_ZERO)
 		memset(chunk + 1, 0, size);
 	chunk->size = size;
-	chunk->next = chunks.next;
-	chunk->previous = &chunks;
-	chunks.next->previous = chunk;
-	chunks.next = chunk;
+	chunk->context = context;
+	chunk->next = context->chunks.next;
+	chunk->previous = &context->chunks;
+	context->chunks.next->previous = chunk;
+	context->chunks.next = chunk;
 	return chunk + 1;
+}
+
+static void *
+allocate(Size size, int flags)
+{
+	return allocate_in(context_of(CurrentMemoryContext), size, flags);
 }
 
 void
@@ -85,21 +112,44 @@ pfree(void *pointer)
 	free(chunk);
 }
 
-static void run_callbacks(void);
+/* Empties a context: what it holds, and its children. */
+static void
+reset(Context *context)
+{
+	for (Context *child = contexts; child;)
+	{
+		Context    *next = child->next;
+
+		if (child->parent == context)
+		{
+			MemoryContextDelete((MemoryContext) child);
+			next = contexts;
+		}
+		child = next;
+	}
+	while (context->callbacks != NULL)
+	{
+		MemoryContextCallback *callback = context->callbacks;
+
+		context->callbacks = callback->next;
+		callback->func(callback->arg);
+	}
+	while (context->chunks.next != &context->chunks)
+		pfree(context->chunks.next + 1);
+}
 
 void
 server_free_all(void)
 {
-	run_callbacks();
-	while (chunks.next != &chunks)
-		pfree(chunks.next + 1);
+	CurrentMemoryContext = NULL;
+	reset(&top);
 }
 
 /* What is allocated now stays for good. */
 void
 server_keep_all(void)
 {
-	chunks.next = chunks.previous = &chunks;
+	top.chunks.next = top.chunks.previous = &top.chunks;
 	allocated = 0;
 }
 
@@ -134,7 +184,7 @@ static void *
 reallocate(void *pointer, Size size, int flags)
 {
 	Chunk	   *chunk = (Chunk *) pointer - 1;
-	void	   *moved = allocate(size, flags);
+	void	   *moved = allocate_in(chunk->context, size, flags);
 
 	memcpy(moved, pointer, Min(size, chunk->size));
 	pfree(pointer);
@@ -209,15 +259,7 @@ initStringInfo(StringInfo string)
 void
 appendBinaryStringInfo(StringInfo string, const char *data, int length)
 {
-	if ((Size) string->len + length >= MaxAllocSize)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("out of memory")));
-	while (string->len + length >= string->maxlen)
-	{
-		string->maxlen *= 2;
-		string->data = repalloc(string->data, string->maxlen);
-	}
+	enlargeStringInfo(string, length);
 	memcpy(string->data + string->len, data, length);
 	string->len += length;
 	string->data[string->len] = '\0';
@@ -227,6 +269,20 @@ void
 appendStringInfoChar(StringInfo string, char byte)
 {
 	appendBinaryStringInfo(string, &byte, 1);
+}
+
+void
+enlargeStringInfo(StringInfo string, int needed)
+{
+	if ((Size) string->len + needed >= MaxAllocSize)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("out of memory")));
+	while (string->len + needed >= string->maxlen)
+	{
+		string->maxlen *= 2;
+		string->data = repalloc(string->data, string->maxlen);
+	}
 }
 
 void
@@ -247,53 +303,74 @@ appendStringInfoString(StringInfo string, const char *text)
 	appendBinaryStringInfo(string, text, strlen(text));
 }
 
-/* ---- memory contexts: only their callbacks are known ---- */
-
-static MemoryContextCallback *callbacks;
-
-static void
-run_callbacks(void)
-{
-	while (callbacks != NULL)
-	{
-		MemoryContextCallback *callback = callbacks;
-
-		callbacks = callback->next;
-		callback->func(callback->arg);
-	}
-}
+/* ---- memory contexts ---- */
 
 MemoryContext
 AllocSetContextCreateInternal(MemoryContext parent, const char *name,
 							  Size minimum, Size initial, Size maximum)
 {
-	return NULL;
+	Context    *context = calloc(1, sizeof(Context));
+
+	context->chunks.next = context->chunks.previous = &context->chunks;
+	context->parent = context_of(parent);
+	context->next = contexts;
+	contexts = context;
+	return (MemoryContext) context;
 }
 
 void *
 MemoryContextAlloc(MemoryContext context, Size size)
 {
-	return palloc(size);
+	return allocate_in(context_of(context), size, 0);
+}
+
+void *
+MemoryContextAllocZero(MemoryContext context, Size size)
+{
+	return allocate_in(context_of(context), size, MCXT_ALLOC_ZERO);
+}
+
+void *
+MemoryContextAllocHuge(MemoryContext context, Size size)
+{
+	return allocate_in(context_of(context), size, MCXT_ALLOC_HUGE);
 }
 
 char *
 MemoryContextStrdup(MemoryContext context, const char *string)
 {
-	return pstrdup(string);
+	size_t		size = strlen(string) + 1;
+
+	return memcpy(MemoryContextAlloc(context, size), string, size);
 }
 
 void
 MemoryContextRegisterResetCallback(MemoryContext context,
 								   MemoryContextCallback *callback)
 {
-	callback->next = callbacks;
-	callbacks = callback;
+	callback->next = context_of(context)->callbacks;
+	context_of(context)->callbacks = callback;
+}
+
+void
+MemoryContextReset(MemoryContext context)
+{
+	reset(context_of(context));
 }
 
 void
 MemoryContextDelete(MemoryContext context)
 {
-	run_callbacks();
+	Context    *gone = context_of(context);
+	Context   **link = &contexts;
+
+	if (gone == &top || context == CurrentMemoryContext)
+		abort();
+	reset(gone);
+	while (*link != gone)
+		link = &(*link)->next;
+	*link = gone->next;
+	free(gone);
 }
 
 /* ---- errors ---- */
@@ -392,12 +469,54 @@ server_try(void (*body) (void *argument), void *argument, size_t limit)
 	allowed = limit;
 	stack_base = __builtin_frame_address(0);
 	if (setjmp(leave) != 0)
+	{
+		CurrentMemoryContext = NULL;
 		return false;
+	}
 	body(argument);
+	CurrentMemoryContext = NULL;
 	return true;
 }
 
+/* ---- lists of pointers ---- */
+
+List *
+lappend(List *list, void *datum)
+{
+	int			length = list_length(list);
+	List	   *longer = palloc0(offsetof(List, initial_elements) +
+								 sizeof(ListCell) * (length + 1));
+
+	longer->type = T_List;
+	longer->length = longer->max_length = length + 1;
+	longer->elements = longer->initial_elements;
+	for (int i = 0; i < length; i++)
+		longer->elements[i] = list->elements[i];
+	longer->elements[length].ptr_value = datum;
+	return longer;
+}
+
 /* ---- text ---- */
+
+/* The most bytes of UTF-8 up to the limit that cut no character. */
+int
+pg_mbcliplen(const char *text, int length, int limit)
+{
+	if (length <= limit)
+		return length;
+	while (limit > 0 && (text[limit] & 0xC0) == 0x80)
+		limit--;
+	return limit;
+}
+
+int
+varstr_levenshtein_less_equal(const char *source, int source_length,
+							  const char *target, int target_length,
+							  int insert, int delete, int substitute,
+							  int most, bool trusted)
+{
+	return abs(source_length - target_length);
+}
 
 /* Is it UTF-8?  Strict: no overlong forms, no surrogates. */
 bool
@@ -465,7 +584,8 @@ core_not_supported(const char *what, const char *hint)
 	pg_unreachable();
 }
 
-char *
+/* Where names.c is not part of the target. */
+__attribute__((weak)) char *
 core_nearest(const char *wrong, char **names, int count)
 {
 	return count > 0 ? names[0] : NULL;
