@@ -26,6 +26,7 @@ SELECT visage_pause(NULL, 'nothing') IS NULL AS strict;
 SELECT visage_definitions() IS NULL AS nothing_declared;
 
 -- Settings are checked when set.
+SELECT boot_val = '' AS nobody_may_be_called FROM pg_settings WHERE name = 'visage.allowed_hosts';
 SET visage.allowed_hosts = 'data.sfgov.org, 10.0.0.0/8, [::1]:8080, 127.0.0.1:80';
 SET visage.allowed_hosts = 'data.sfgov.org, 10.0.0.0/99';
 \echo :LAST_ERROR_SQLSTATE

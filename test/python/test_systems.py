@@ -556,6 +556,34 @@ class SocrataTest(ConnectorTest):
                          {"uniqueid": "text", "dba_start_date": "timestamp", "location": "jsonb", "parking_tax": "boolean", ":updated_at": "timestamptz", ":id": "text"})
         self.assertGreaterEqual(len(columns), 30)
 
+    def test_a_data_set_that_is_replaced(self):
+        """Every row has another :id and time; some are gone, which only an
+        extract of all can tell."""
+        self.create_source("socrata", page_size=400)
+        self.stream("businesses", "g8m3-pdis", primary_key=["uniqueid"], cursor_field=":updated_at")
+        self.stream("all", "g8m3-pdis", primary_key=["uniqueid"], hard_deletes="invalidate")
+        self.ingest("businesses")
+        self.ingest("all")
+        rows = self.double.data("g8m3-pdis")
+        self.double.control(replace=10)
+        anew = {row["uniqueid"]: row for row in self.double.data("g8m3-pdis")}
+        gone = [row for row in rows if row["uniqueid"] not in anew]
+        self.assertEqual(len(gone), 10)
+        self.ingest("businesses")
+        self.holds("businesses", [*anew.values(), *gone])
+        self.ingest("all")
+        self.holds("all", list(anew.values()))
+        with self.subTest("while it is read"):
+            self.database.execute("SELECT visage_reset_stream('s.businesses')", "TRUNCATE staging.s__businesses", role=None)
+            self.double.control(load="2021-01-01")
+            self.double.fault("hang", after=3, times=1)
+            run = house.Background(self.database, "CALL visage_ingest('s.businesses')")
+            house.wait_until(lambda: len(self.double.requests()) == 4, "the run waits for the fourth page")
+            run.cancel()
+            self.double.control(replace=0)
+            self.ingest("businesses")
+            self.holds("businesses", self.double.data("g8m3-pdis"))
+
     def test_discover_when_nothing_answers(self):
         self.stream("businesses", "g8m3-pdis", primary_key=["uniqueid"], columns={"uniqueid": "text"})
         self.double.fault("500", times=100)

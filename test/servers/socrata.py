@@ -17,7 +17,8 @@ README.md says which behaviour rests on what evidence.
 
 double.py says how it is started, steered and made to go wrong; besides, POST
 /_control knows {"load": "2021-01-01"}, to serve the register as of this load,
-and the faults poison and no_key (a record of an otherwise good page is spoiled)
+{"replace": 5}, to publish it anew without the last five rows by their keys, as
+other rows (all :id and times change), and the faults poison and no_key (a record of an otherwise good page is spoiled)
 and drop_column (400).
 """
 
@@ -248,7 +249,7 @@ class Server(double.Server):
 
     def __init__(self, options):
         super().__init__(options.port)
-        self.gzip, self.loads, self.current = not options.no_gzip, options.loads, None
+        self.gzip, self.loads, self.current, self.replaced = not options.no_gzip, options.loads, None, False
         rows = read_register(options.register)
         self.register = repeat(rows, options.rows) if options.rows else rows
         self.types = {**SYSTEM, **{name: kind for _, name, kind in COLUMNS}}
@@ -265,14 +266,25 @@ class Server(double.Server):
         """Serve the register as of a load."""
         if date not in self.loads:
             raise ValueError("no load of %s; there are %s" % (date, ", ".join(self.loads)))
-        if date != self.current:
+        if date != self.current or self.replaced:
             self.sets["g8m3-pdis"] = DataSet(register_at(self.register, self.loads, date), self.types)
-            self.current = date
+            self.current, self.replaced = date, False
+
+    def publish(self, gone):
+        """A publisher's replace: every row is another one, with an id and times
+        of its own, and of the last rows so many are gone."""
+        data = self.sets["g8m3-pdis"]
+        rows = sorted(data.rows, key=lambda row: row["uniqueid"])[:len(data.rows) - gone]
+        stamp = max(row[":updated_at"] for row in rows)[:10] + "T23:00:00.000Z"
+        self.sets["g8m3-pdis"] = DataSet([{**row, ":id": row_id(row[":id"] + stamp), ":version": "rv-" + row_id(row[":id"])[4:],
+                                           ":created_at": stamp, ":updated_at": stamp} for row in rows], data.columns)
+        self.replaced = True
 
     def command(self, name, value):
-        if name != "load":
+        commands = {"load": self.load, "replace": self.publish}
+        if name not in commands:
             raise ValueError("unknown command %s" % name)
-        self.load(value)
+        commands[name](value)
 
     def state(self):
         return {"load": self.current}

@@ -132,6 +132,17 @@ class TestSocrata(unittest.TestCase):
             if key in before and not same:
                 self.assertTrue({"location_end_date", "dba_end_date"} & (set(row) - set(before[key])))
 
+    def test_a_replace_makes_other_rows_of_the_same_content(self):
+        before = self.rows(select=":*,*", order="uniqueid", limit=9999)
+        self.double.control(replace=10)
+        after = self.rows(select=":*,*", order="uniqueid", limit=9999)
+        self.assertEqual([{name: value for name, value in row.items() if name[:1] != ":" or "@" in name} for row in after],
+                         [{name: value for name, value in row.items() if name[:1] != ":" or "@" in name} for row in before[:-10]])
+        self.assertFalse({row[":id"] for row in before} & {row[":id"] for row in after})
+        self.assertEqual(len({row[":updated_at"] for row in after}), 1)
+        self.double.control(load="2021-01-01")
+        self.assertEqual(self.rows(select=":*,*", order="uniqueid", limit=9999), before)
+
     def test_faults(self):
         for kind, status in (("500", 500), ("404", 404), ("html", 200)):
             with self.subTest(kind=kind):

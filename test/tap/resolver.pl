@@ -1,5 +1,5 @@
-# A name look-up that never ends: the session can be cancelled, and ends with
-# the server.
+# Names: one whose look-up never ends (the session can be cancelled, and ends
+# with the server), and names that lead to addresses inside the network.
 use strict;
 use warnings;
 
@@ -9,8 +9,8 @@ use Test::More;
 use Time::HiRes qw(time);
 use VisageTest;
 
-my $library = PostgreSQL::Test::Utils::tempdir() . '/slow_resolver.so';
-command_ok([ 'gcc', '-shared', '-fPIC', '-o', $library, "$ENV{VISAGE_SOURCE}/test/tap/slow_resolver.c", '-ldl' ], 'the slow resolver compiles');
+my $library = PostgreSQL::Test::Utils::tempdir() . '/resolver.so';
+command_ok([ 'gcc', '-shared', '-fPIC', '-o', $library, "$ENV{VISAGE_SOURCE}/test/tap/resolver.c", '-ldl' ], 'the resolver compiles');
 
 my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
@@ -75,6 +75,22 @@ $node->safe_psql('city', "SET ROLE visage_engineer; SELECT visage_create_source(
 	my (undef, undef, $late) = $node->psql('city', "SET visage.connect_timeout = '300ms'; SET visage.max_retries = 0; CALL visage_ingest('db.orders')");
 	like($late, qr/the look-up of the host's name took longer than visage.connect_timeout/, 'a look-up that takes too long is an ERROR');
 }
+
+# A name is allowed, and what it leads to is not: whatever the name server says
+# in the moment of the connection, which is what is looked at.
+my @inside = qw(127.0.0.2 0.0.0.0 10.1.2.3 172.16.0.1 172.31.255.255 192.168.1.1 169.254.169.254 100.64.0.1 192.0.0.1 198.18.0.1 224.0.0.1 255.255.255.255
+	--1 -- fe80--1 fc00--1 fd12--1 ff02--1 --ffff-10.1.2.3 --10.1.2.3 64-ff9b--10.1.2.3 2002-a01-203--1);
+$node->append_conf('postgresql.conf', "visage.allowed_hosts = 'www.blackhole.example, " . join(', ', map { "a${_}z.address.example" } @inside) . "'\n");
+$node->reload;
+wait_for($node, 'city', "SELECT current_setting('visage.allowed_hosts') LIKE '%address.example'", 'the setting');
+for my $name (@inside)
+{
+	my $address = $name =~ tr/-/:/r;
+	$node->safe_psql('city', "SET ROLE visage_engineer; SELECT visage_alter_source('sf', '{\"options\": {\"base_url\": \"http://a${name}z.address.example\"}}'); SELECT visage_alter_source('db', '{\"options\": {\"host\": \"a${name}z.address.example\"}}')");
+	fails($node, 'city', $ingest, '42501', 'leads to the private address', "$address is not called");
+	fails($node, 'city', "CALL visage_ingest('db.orders')", '42501', 'private', "nor as a database");
+}
+$node->safe_psql('city', "SET ROLE visage_engineer; SELECT visage_alter_source('sf', '{\"options\": {\"base_url\": \"http://www.blackhole.example\"}}')");
 
 # the time allowed for a connection counts it, too
 my $start = time;
