@@ -286,13 +286,23 @@ class ModelFiles(unittest.TestCase):
     def test_large_models(self):
         directory = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, directory)
+        made = []
         for pins in sorted(glob.glob(os.path.join(MODELS, "pins-*.txt"))):
             python = subprocess.run(["bash", "-c", '. "$0" && vsg_venv "$1"', os.path.join(
                 house.SOURCE, "scripts", "lib.sh"), pins], check=True, capture_output=True, text=True).stdout.strip()
             here = os.path.join(directory, os.path.basename(pins))
-            subprocess.run([python, "-W", "ignore", os.path.join(MODELS, "generate.py"), here], check=True,
-                           capture_output=True, env=dict(os.environ, VISAGE_SHARED=SHARED))
-            self.assertGreater(len(self.compare_directory(here)), 100)
+            made.append((here, subprocess.Popen([python, "-W", "ignore", os.path.join(MODELS, "generate.py"), here],
+                                                env=dict(os.environ, VISAGE_SHARED=SHARED))))
+            self.addCleanup(made[-1][1].wait)
+            self.addCleanup(made[-1][1].kill)
+        # one is compared while the others are still made
+        for here, process in made:
+            self.assertEqual(process.wait(), 0, here)
+            models = self.compare_directory(here)
+            self.assertGreater(len(models), 100)
+            for library in ("xgboost", "lightgbm"):
+                self.assertGreater(max(os.path.getsize(m) for m in models if library in os.path.basename(m)), 45_000_000)
+            shutil.rmtree(here)
 
 
 if __name__ == "__main__":
