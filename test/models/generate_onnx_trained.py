@@ -1,7 +1,7 @@
 """Train whole pipelines on ../shared/data, convert them to ONNX, and keep what
 onnxruntime answers.
 
-    generate_onnx_trained.py --into DIRECTORY [--small] [NAME…]
+    generate_onnx_trained.py --into DIRECTORY [--small] [--part I/N] [NAME…]
 
 Each kind of estimator of ESTIMATORS on two of the four data sets, and a model
 of some 50 MB; files as generate_onnx.py writes them.  --small makes the few
@@ -154,12 +154,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--into', required=True)
     parser.add_argument('--small', action='store_true')
+    parser.add_argument('--part', default='0/1', help='only those whose place leaves I when divided by N')
     parser.add_argument('names', nargs='*')
     arguments = parser.parse_args()
     os.makedirs(arguments.into, exist_ok=True)
     register()
-    for name, case in cases(arguments.small).items():
-        if not arguments.names or name in arguments.names:
+    part, parts = (int(number) for number in arguments.part.split('/'))
+    for number, (name, case) in enumerate(cases(arguments.small).items()):
+        if number % parts == part and (not arguments.names or name in arguments.names):
             make(arguments.into, name, *case)
 
 

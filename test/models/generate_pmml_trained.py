@@ -1,7 +1,7 @@
 """Train whole pipelines on ../shared/data, convert them to PMML with
 sklearn2pmml, and keep what the libraries themselves predict.
 
-    generate_pmml_trained.py --into DIRECTORY [--small] [NAME…]
+    generate_pmml_trained.py --into DIRECTORY [--small] [--part I/N] [NAME…]
 
 Needs Java.  Each kind of estimator of ESTIMATORS on two of the four data
 sets, and a model of some 50 MB; files as generate_pmml.py writes them.
@@ -164,11 +164,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--into', required=True)
     parser.add_argument('--small', action='store_true')
+    parser.add_argument('--part', default='0/1', help='only those whose place leaves I when divided by N')
     parser.add_argument('names', nargs='*')
     arguments = parser.parse_args()
     os.makedirs(arguments.into, exist_ok=True)
-    for name, case in cases(arguments.small).items():
-        if not arguments.names or name in arguments.names:
+    part, parts = (int(number) for number in arguments.part.split('/'))
+    for number, (name, case) in enumerate(cases(arguments.small).items()):
+        if number % parts == part and (not arguments.names or name in arguments.names):
             make(arguments.into, name, *case)
 
 
