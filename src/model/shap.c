@@ -37,7 +37,10 @@
 /* Two numbers at once, in any place: the compiler's own vectors. */
 typedef double Pair __attribute__((vector_size(16), aligned(8)));
 
-/* Points t on (0, 1), in pairs; the last may have a second one of weight 0. */
+/*
+ * Points t on (0, 1), in pairs; the last may have a second one of weight 0,
+ * inside of (0, 1) as all others, where no factor is 0.
+ */
 typedef struct Quadrature
 {
 	int			count;			/* of pairs */
@@ -127,6 +130,8 @@ find_quadrature(int count)
 	quadrature->inverse = quadrature->rest + pairs;
 	gauss_legendre(count, (double *) quadrature->point,
 				   (double *) quadrature->weight);
+	if (count % 2 != 0)
+		quadrature->point[pairs - 1][1] = 0.5;
 	for (int k = 0; k < pairs; k++)
 	{
 		quadrature->rest[k] = 1 - quadrature->point[k];
@@ -149,6 +154,19 @@ dot(int count, const Pair *a, const Pair *b)
 
 static void visit(Shap *shap, uint32 at, int level, double share,
 				  const Pair *product, Pair *total);
+
+static bool
+is_leaf(const Shap *shap, uint32 at)
+{
+	return (MODEL_NODE_TEST(&shap->nodes[at]) & MODEL_TEST_LEAF) != 0;
+}
+
+static double
+leaf_value(const Shap *shap, uint32 leaf)
+{
+	return shap->leaves[(size_t) shap->nodes[leaf].u.threshold *
+						shap->leaf_width + shap->leaf_output];
+}
 
 /*
  * Goes down one side of a node whose test is on this input; adds the sums of
@@ -201,8 +219,44 @@ visit_side(Shap *shap, uint32 child, int level, double share, uint32 input,
 }
 
 /*
- * Visits a node, reached by this share of the training rows: adds what its
- * leaves are worth at each point to total.
+ * Goes to a leaf from a node whose test is on this input.  Here the input's
+ * newest factor need not be divided out again: rest is the product without it.
+ */
+static void
+visit_leaf(Shap *shap, uint32 leaf, double share, uint32 input, double one,
+		   double zero, const Pair *product, Pair *total)
+{
+	const Quadrature *quadrature = shap->quadrature;
+	const PathInput *before = &shap->path[input];
+	double		value = leaf_value(shap, leaf);
+	Pair		newest = {0, 0};
+	Pair		earlier = {0, 0};
+	double		change;
+
+	for (int k = 0; k < quadrature->count; k++)
+	{
+		Pair		rest = product[k] * quadrature->weight[k];
+		Pair		below;
+
+		if (before->one >= 0)
+			rest *= before->inverse[k] * before->scale;
+		below = rest * (quadrature->point[k] * one +
+						quadrature->rest[k] * zero);
+		newest += rest;
+		if (before->one >= 0)
+			earlier += below * before->inverse[k];
+		total[k] += value * below;
+	}
+	change = (one - zero) * (newest[0] + newest[1]) -
+		(before->one - before->zero) * before->scale *
+		(earlier[0] + earlier[1]);
+	shap->task->contributions[input] += shap->task->scale * value * change;
+	*shap->task->base += shap->task->scale * value * share;
+}
+
+/*
+ * Visits an inner node, reached by this share of the training rows: adds what
+ * its leaves are worth at each point to total.
  */
 static void
 visit(Shap *shap, uint32 at, int level, double share, const Pair *product,
@@ -213,17 +267,6 @@ visit(Shap *shap, uint32 at, int level, double share, const Pair *product,
 	PathInput	before;
 	bool		holds;
 
-	if (MODEL_NODE_TEST(node) & MODEL_TEST_LEAF)
-	{
-		double		value =
-		shap->leaves[(size_t) node->u.threshold * shap->leaf_width +
-					 shap->leaf_output];
-
-		for (int k = 0; k < shap->quadrature->count; k++)
-			total[k] += value * shap->quadrature->weight[k] * product[k];
-		*shap->task->base += shap->task->scale * value * share;
-		return;
-	}
 	check_stack_depth();
 	input = shap->origins[MODEL_NODE_SLOT(node)];
 	before = shap->path[input];
@@ -237,7 +280,12 @@ visit(Shap *shap, uint32 at, int level, double share, const Pair *product,
 		double		one = before.one != 0 && holds == (side == 0);
 		double		zero = before.one >= 0 ? before.zero * part : part;
 
-		if (one > 0 || zero > 0)
+		if (one <= 0 && zero <= 0)
+			continue;
+		if (is_leaf(shap, child))
+			visit_leaf(shap, child, share * part, input, one, zero, product,
+					   total);
+		else
 			visit_side(shap, child, level, share * part, input, one, zero,
 					   product, total);
 	}
@@ -276,7 +324,10 @@ model_shap(const ShapTask *task)
 	first = palloc(sizeof(Pair) * most * 2);
 	shap.path = palloc(sizeof(PathInput) * Max(image->input_count, 1));
 	for (uint32 i = 0; i < image->input_count; i++)
-		shap.path[i].one = -1;
+		shap.path[i] = (PathInput)
+	{
+		-1, -1, NULL, 0
+	};
 	shap.frames = palloc_extended(sizeof(Pair) * 3 * most *
 								  ((size_t) depth + 1), MCXT_ALLOC_HUGE);
 	for (uint32 i = 0; i < trees->tree_count; i++)
@@ -292,7 +343,10 @@ model_shap(const ShapTask *task)
 			first[k] = one;
 			total[k] = one - one;
 		}
-		visit(&shap, tree[i].root, 0, 1, first, total);
+		if (is_leaf(&shap, tree[i].root))
+			*task->base += task->scale * leaf_value(&shap, tree[i].root);
+		else
+			visit(&shap, tree[i].root, 0, 1, first, total);
 	}
 	pfree(shap.frames);
 	pfree(shap.path);
