@@ -32,8 +32,8 @@ typedef struct ScoreCall
 	size_t		reference_length;
 	ModelEntry *entry;
 	ModelBinding *binding;
-	const ModelLinear *linear;	/* of values given one by one, or NULL */
-	bool		constant;		/* the reference is the same in each call */
+	const ModelLinear *linear;	/* of values given one by one to the model
+								 * that the query names, or NULL */
 	bool		by_row;
 	Oid			row_type;
 	int32		row_typmod;
@@ -184,8 +184,8 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 		value_types(fcinfo->flinfo, count, types);
 		call->binding = model_borrow_binding(call->entry, count, types,
 											 call->context);
-		call->linear = call->binding->linear;
-		call->constant = names_model(fcinfo->flinfo);
+		if (names_model(fcinfo->flinfo))
+			call->linear = call->binding->linear;
 	}
 	binding = call->binding;
 	if (binding->plain)
@@ -210,7 +210,7 @@ model_call_linear(FunctionCallInfo fcinfo, double *score)
 {
 	const ScoreCall *call = fcinfo->flinfo->fn_extra;
 
-	return call != NULL && call->linear != NULL && call->constant &&
+	return call != NULL && call->linear != NULL &&
 		model_is_current(&call->moment) &&
 		model_linear_score(call->linear, &fcinfo->args[1], score);
 }
