@@ -110,49 +110,29 @@ impute(const ModelStep *step, const double *k, uint32 i, const char *field)
 					pmml_constant_of(k[step->data_count == 2 ? 1 : 1 + i]), x);
 }
 
-typedef struct Entry
-{
-	double		key;
-	double		value;
-} Entry;
-
-static int
-by_key(const void *a, const void *b)
-{
-	double		left = ((const Entry *) a)->key;
-	double		right = ((const Entry *) b)->key;
-
-	return left < right ? -1 : left > right;
-}
-
 /*
- * Keys are numbers: each is an interval of one, and so is what lies between
- * two, for PMML4S takes mapMissingTo where no interval fits.
+ * Keys are numbers in rising order: each is an interval of one, and so is what
+ * lies between two, for PMML4S takes mapMissingTo where no interval fits.
  */
 static char *
 lookup(const double *k, uint32 count, const char *field)
 {
-	Entry	   *entries = palloc(sizeof(Entry) * Max(count, 1));
+	const double *keys = k + 2;
+	const double *values = keys + count;
 	StringInfoData bins;
 
 	initStringInfo(&bins);
 	for (uint32 i = 0; i < count; i++)
 	{
-		entries[i].key = k[2 + i];
-		entries[i].value = k[2 + count + i];
-		if (isnan(entries[i].value))
+		if (isnan(values[i]))
 			pmml_refuse_export("a key that means a missing value");
-		if (isinf(entries[i].key))
+		if (isinf(keys[i]))
 			pmml_refuse_export("an infinite key");
+		pmml_bin(&bins, values[i], "closedClosed", keys[i], keys[i]);
 	}
-	qsort(entries, count, sizeof(Entry), by_key);
-	for (uint32 i = 0; i < count; i++)
-		pmml_bin(&bins, entries[i].value, "closedClosed", entries[i].key,
-				 entries[i].key);
 	for (uint32 i = 0; i <= count && !isnan(k[0]); i++)
-		pmml_bin(&bins, k[0], "openOpen",
-				 i == 0 ? -INFINITY : entries[i - 1].key,
-				 i == count ? INFINITY : entries[i].key);
+		pmml_bin(&bins, k[0], "openOpen", i == 0 ? -INFINITY : keys[i - 1],
+				 i == count ? INFINITY : keys[i]);
 	return pmml_discretize(field, k[0], k[1], bins.data);
 }
 
