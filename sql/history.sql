@@ -82,6 +82,7 @@ EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15') WHERE
 EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15', '2024-01-15') WHERE region = 'us' AND id = 3;
 RESET enable_seqscan;
 EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15');
+EXPLAIN (COSTS OFF) SELECT plan FROM history.customer__as_of('2024-01-15', NULL);
 
 -- The store itself refuses what would be wrong, from anybody.
 INSERT INTO history.customer (id, region, valid_from) VALUES (3, 'us', '2025-01-01');

@@ -182,6 +182,8 @@ visage_alter_history(PG_FUNCTION_ARGS)
 static void
 drop_tables(const History *history)
 {
+	char	   *as_of;
+
 	if (!OidIsValid(core_own_table(CORE_LAYER_HISTORY, history->table)))
 		return;
 	core_execute(psprintf("DROP VIEW IF EXISTS %s",
@@ -189,10 +191,10 @@ drop_tables(const History *history)
 										 psprintf("%s__current",
 												  history->table))),
 				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("DROP FUNCTION IF EXISTS %s(timestamptz, timestamptz)",
-						  core_qualified(CORE_LAYER_HISTORY,
-										 psprintf("%s__as_of",
-												  history->table))),
+	as_of = core_qualified(CORE_LAYER_HISTORY,
+						   psprintf("%s__as_of", history->table));
+	core_execute(psprintf("DROP FUNCTION IF EXISTS %s(timestamptz),"
+						  " %s(timestamptz, timestamptz)", as_of, as_of),
 				 NULL, SPI_OK_UTILITY);
 	core_drop_dataset(CORE_LAYER_HISTORY, history->table);
 	core_drop_dataset(CORE_LAYER_HISTORY,

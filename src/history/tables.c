@@ -6,7 +6,7 @@
  *	history.x				what is believed now, open and closed versions
  *	history.x__superseded	what a merge replaced, with the time it did
  *	history.x__observed		what was said and no version shows
- *	history.x__as_of(…)		the versions valid at one time, as known at another
+ *	history.x__as_of(…)		the versions valid at one time, also as known at another
  *	history.x__current		the open versions without the time columns
  *
  * Two unique indexes let the store itself refuse two versions of a key that
@@ -211,42 +211,66 @@ target_columns(const History *history, const char *alias, bool with_times)
 	return list.data;
 }
 
+/* Makes or remakes a function over the history. */
+static void
+make_reader(const char *signature, const History *history,
+			const char *body)
+{
+	core_execute(psprintf("CREATE OR REPLACE FUNCTION %s RETURNS SETOF %s"
+						  " LANGUAGE sql STABLE PARALLEL SAFE"
+						  " BEGIN ATOMIC %s; END",
+						  signature, history->target, body),
+				 NULL, SPI_OK_UTILITY);
+}
+
 /*
- * Makes or remakes the as-of function and the view over the open versions.
- * The function is one plain SELECT without SET, so that it is inlined and
- * the table's indexes serve it.  All conditions stand over the UNION ALL, for
- * the planner makes a plain scan only of a branch that has none of its own.
- * What is missing from the table now is in the other branch, which folds away
- * where known_at is NULL; so does the condition on recorded_at.
+ * Makes or remakes the as-of functions.  Each is one plain SELECT without
+ * SET, so that it is inlined and the tables' indexes serve it.  That of one
+ * time is not the other with a default: a branch of a UNION ALL projects each
+ * row even where no other branch is left, which a whole table feels.
+ *
+ * All conditions stand over the UNION ALL, for the planner makes a plain scan
+ * only of a branch that has none of its own.  What is missing from the table
+ * now is in the other branch, which folds away where known_at is NULL; so
+ * does the condition on recorded_at.
  */
-void
-history_make_readers(const History *history)
+static void
+make_as_of(const History *history)
 {
 	char	   *as_of = core_qualified(CORE_LAYER_HISTORY,
 									   psprintf("%s__as_of", history->table));
 
-	core_execute(psprintf("CREATE OR REPLACE FUNCTION %s"
-						  " (valid_at timestamptz DEFAULT now(),"
-						  " known_at timestamptz DEFAULT NULL)"
-						  " RETURNS SETOF %s LANGUAGE sql STABLE"
-						  " PARALLEL SAFE BEGIN ATOMIC"
-						  " SELECT %s FROM (SELECT %s, NULL::timestamptz AS"
-						  " superseded_at, false AS missing FROM %s AS h"
-						  " UNION ALL SELECT %s, s.superseded_at, true"
-						  " FROM %s AS s) AS v"
-						  " WHERE v.valid_from <= $1 AND $1 < v.valid_to"
-						  " AND NOT v.is_deleted"
-						  " AND (v.recorded_at <= $2) IS NOT FALSE"
-						  " AND (NOT v.missing OR $2 < v.superseded_at); END",
-						  as_of, history->target,
-						  target_columns(history, "v", true),
-						  target_columns(history, "h", true),
-						  history->target,
-						  target_columns(history, "s", true),
-						  history->superseded),
+	make_reader(psprintf("%s (valid_at timestamptz DEFAULT now())", as_of),
+				history,
+				psprintf("SELECT %s FROM %s AS h WHERE h.valid_from <= $1"
+						 " AND $1 < h.valid_to AND NOT h.is_deleted",
+						 target_columns(history, "h", true), history->target));
+	make_reader(psprintf("%s (valid_at timestamptz, known_at timestamptz)",
+						 as_of),
+				history,
+				psprintf("SELECT %s FROM (SELECT %s, NULL::timestamptz AS"
+						 " superseded_at, false AS missing FROM %s AS h"
+						 " UNION ALL SELECT %s, s.superseded_at, true"
+						 " FROM %s AS s) AS v"
+						 " WHERE v.valid_from <= $1 AND $1 < v.valid_to"
+						 " AND NOT v.is_deleted"
+						 " AND (v.recorded_at <= $2) IS NOT FALSE"
+						 " AND (NOT v.missing OR $2 < v.superseded_at)",
+						 target_columns(history, "v", true),
+						 target_columns(history, "h", true), history->target,
+						 target_columns(history, "s", true),
+						 history->superseded));
+	core_execute(psprintf("REVOKE ALL ON FUNCTION %s(timestamptz),"
+						  " %s(timestamptz, timestamptz) FROM PUBLIC",
+						  as_of, as_of),
 				 NULL, SPI_OK_UTILITY);
-	core_execute(psprintf("REVOKE ALL ON FUNCTION %s FROM PUBLIC", as_of),
-				 NULL, SPI_OK_UTILITY);
+}
+
+/* Makes or remakes the as-of functions and the view over the open versions. */
+void
+history_make_readers(const History *history)
+{
+	make_as_of(history);
 	core_execute(psprintf("CREATE OR REPLACE VIEW %s AS SELECT %s"
 						  " FROM %s AS h WHERE h.valid_to = 'infinity'"
 						  " AND NOT h.is_deleted",
