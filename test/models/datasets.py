@@ -5,6 +5,7 @@ target (binary, multi, value, count), and for each the inputs that would tell
 it.  VISAGE_SHARED says where ../shared is, if it is not there.
 """
 
+import argparse
 import functools
 import math
 import os
@@ -118,3 +119,18 @@ def hard_rows(frame, special, edges, count):
         changed.loc[i, column] = value
     result = pandas.concat([rows, changed], ignore_index=True)
     return result.astype({column: frame[column].dtype for column in numbers_of(frame)})
+
+
+def generate(description, cases, make):
+    """The command line of a generator: makes the cases that it asks for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", required=True)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--part", default="0/1", help="only those whose place leaves I when divided by N")
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    os.makedirs(arguments.into, exist_ok=True)
+    part, parts = (int(number) for number in arguments.part.split("/"))
+    for number, (name, case) in enumerate(cases(arguments.small).items()):
+        if number % parts == part and (not arguments.names or name in arguments.names):
+            make(arguments.into, name, *case)

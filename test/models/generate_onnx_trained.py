@@ -10,8 +10,6 @@ with categories that training never saw, missing, infinite and denormal numbers,
 and values exactly on a threshold and the next numbers to it.
 """
 
-import argparse
-import os
 import warnings
 
 import lightgbm
@@ -30,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 import datasets
-from datasets import hard_rows, numbers_of, texts_of
+from datasets import generate, hard_rows, numbers_of, texts_of
 from generate_onnx import SOFTMAX, thresholds_of, write_frame
 
 warnings.filterwarnings('ignore')
@@ -150,20 +148,6 @@ def cases(small):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--into', required=True)
-    parser.add_argument('--small', action='store_true')
-    parser.add_argument('--part', default='0/1', help='only those whose place leaves I when divided by N')
-    parser.add_argument('names', nargs='*')
-    arguments = parser.parse_args()
-    os.makedirs(arguments.into, exist_ok=True)
-    register()
-    part, parts = (int(number) for number in arguments.part.split('/'))
-    for number, (name, case) in enumerate(cases(arguments.small).items()):
-        if number % parts == part and (not arguments.names or name in arguments.names):
-            make(arguments.into, name, *case)
-
-
 if __name__ == '__main__':
-    main()
+    register()
+    generate(__doc__, cases, make)

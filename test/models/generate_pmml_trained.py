@@ -11,7 +11,6 @@ denormal numbers, and values exactly on a threshold and the next numbers to it;
 scikit-learn refuses infinite ones.
 """
 
-import argparse
 import json
 import math
 import os
@@ -31,7 +30,7 @@ from sklearn2pmml.decoration import CategoricalDomain
 from sklearn2pmml.pipeline import PMMLPipeline
 
 import datasets
-from datasets import SEED, hard_rows, numbers_of, texts_of
+from datasets import SEED, generate, hard_rows, numbers_of, texts_of
 
 warnings.filterwarnings('ignore')
 SPECIAL = [np.nan, 0.0, -0.0, 5e-324, 1e-310, 1e-40, -1e-40, 1e-30, 1e30, -1e30]
@@ -160,19 +159,5 @@ def cases(small):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--into', required=True)
-    parser.add_argument('--small', action='store_true')
-    parser.add_argument('--part', default='0/1', help='only those whose place leaves I when divided by N')
-    parser.add_argument('names', nargs='*')
-    arguments = parser.parse_args()
-    os.makedirs(arguments.into, exist_ok=True)
-    part, parts = (int(number) for number in arguments.part.split('/'))
-    for number, (name, case) in enumerate(cases(arguments.small).items()):
-        if number % parts == part and (not arguments.names or name in arguments.names):
-            make(arguments.into, name, *case)
-
-
 if __name__ == '__main__':
-    main()
+    generate(__doc__, cases, make)
