@@ -39,6 +39,7 @@ static int	retry_delay;
 static char *schema_prefix;
 static char *secret_key_file;
 static char *secrets_directory;
+static char *ssl_ca_file;
 static int	launcher_pause;
 static int	score_batch;
 static int	stream_pause;
@@ -124,6 +125,13 @@ define_access_settings(void)
 							   "Sets the directory of secrets given as "
 							   "\"file:name\".",
 							   NULL, &secrets_directory, "", PGC_SUSET,
+							   GUC_SUPERUSER_ONLY, check_path, NULL,
+							   NULL);
+	DefineCustomStringVariable("visage.ssl_ca_file",
+							   "Sets the file of the authorities that sign "
+							   "the certificates of hosts.",
+							   "In place of the system's. Empty: those.",
+							   &ssl_ca_file, "", PGC_SUSET,
 							   GUC_SUPERUSER_ONLY, check_path, NULL,
 							   NULL);
 }

@@ -243,10 +243,13 @@ set(Parameters *parameters, const char *name, const char *value)
 static const char *
 certificates(const NetDatabaseOptions *options)
 {
+	const char *ours = core_setting("visage.ssl_ca_file");
+
 	if (strncmp(options->tls, "verify-", 7) != 0)
 		return NOWHERE;
-	return options->certificates ? options->certificates :
-		"/etc/ssl/certs/ca-certificates.crt";
+	if (options->certificates != NULL)
+		return options->certificates;
+	return ours[0] != '\0' ? ours : "/etc/ssl/certs/ca-certificates.crt";
 }
 
 /*

@@ -92,6 +92,18 @@ header_arrived(char *data, size_t size, size_t count, void *arg)
 	return size * count;
 }
 
+/* Who must have signed a host's certificate, where it is not the system's. */
+static void
+set_authorities(CURL *easy)
+{
+	const char *file = core_setting("visage.ssl_ca_file");
+
+	if (file[0] == '\0')
+		return;
+	curl_easy_setopt(easy, CURLOPT_CAINFO, file);
+	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+}
+
 /* What holds for every hop of the transfer. */
 static void
 set_options(NetTransfer *transfer)
@@ -117,6 +129,7 @@ set_options(NetTransfer *transfer)
 					 (long) core_setting_int("visage.connect_timeout"));
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT,
 					 (long) core_setting_int("visage.request_timeout"));
+	set_authorities(easy);
 }
 
 /* Takes the handle out of the multi handle. */

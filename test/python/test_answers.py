@@ -70,34 +70,38 @@ class AnswerTest(own.ConnectorTest):
                     if not kept:
                         self.assertNotIn("Authorization", sent)
 
-    def test_a_certificate_that_nobody_vouches_for(self):
-        with tempfile.TemporaryDirectory() as directory:
-            certificate, key = os.path.join(directory, "certificate"), os.path.join(directory, "key")
-            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-                            "-keyout", key, "-out", certificate], check=True, capture_output=True)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-        asked = []
+    def https(self, address):
+        """A server with a certificate for this address, and the file that vouches for it."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        os.chmod(directory.name, 0o755)
+        certificate, key = os.path.join(directory.name, "certificate"), os.path.join(directory.name, "key")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=" + address, "-addext", "subjectAltName=IP:" + address,
+                        "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server = own.Server(context)
+        self.addCleanup(server.close)
+        server.reset()
+        return server, certificate
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_):
-                """The client has gone away, as it should."""
-
-        class Handler(own.Handler):
-            def handle_request(self):
-                asked.append(self.path)
-                self.answer([{"id": 1}])
-        server = Server(("127.0.0.1", 0), Handler)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        self.setting("max_retries", 1)
-        self.declare({"path": "/all"}, options={"base_url": "https://127.0.0.1:%d" % server.server_address[1]})
-        self.fails(errors.ConnectionFailure, "page 1", "SSL")
-        self.assertEqual(asked, [])
+    def test_certificates(self):
+        server, certificate = self.https("127.0.0.1")
+        misnamed, other = self.https("127.0.0.9")
+        self.setting("max_retries", 0)
+        for what, asked, file, says in (("that nobody vouches for", server, None, "SSL"), ("for another address", misnamed, other, "SSL"),
+                                        ("of another authority", server, other, "SSL"), ("with no authorities at all", server, "/nonexistent", "SSL CA cert")):
+            with self.subTest(what):
+                super().setUp()
+                self.setting("ssl_ca_file", file or "")
+                self.declare({"path": "/all"}, options={"base_url": asked.url})
+                self.fails(errors.ConnectionFailure, "page 1", says)
+                self.assertEqual(asked.server.log, [])
+        super().setUp()
+        self.setting("ssl_ca_file", certificate)
+        self.declare({"path": "/all"}, options={"base_url": server.url})
+        self.ingest()
+        self.assertEqual(len(self.ids()), 101)
 
     # ---- silence, and too much ----
 

@@ -213,6 +213,8 @@ refused("$good", 'source', '08004', 'certificate verify failed', 'by default TLS
 refused("$good, \"sslrootcert\": \"$secrets/nothing\"", 'source', '08004', 'does not exist', 'authorities that are not there');
 city("SELECT visage_create_source('sealed', 'postgres', '{$good, \"sslrootcert\": \"$secrets/certificate\"}', '{\"password\": \"file:source\"}')");
 is(city("SELECT ok FROM visage_check_source('sealed')"), 't', 'TLS with an authority of our own');
+city("SELECT visage_create_source('sealed_too', 'postgres', '{$good}', '{\"password\": \"file:source\"}')");
+is(city("SET visage.ssl_ca_file = '$secrets/certificate'; SELECT ok FROM visage_check_source('sealed_too')"), 't', 'the same by a setting');
 refused("\"host\": \"127.0.0.2\", \"port\": $port, \"dbname\": \"shop\", \"user\": \"reader\"", 'source', '42501', 'host "127.0.0.2"', 'a host that is not allowed');
 refused('"host": "127.0.0.1", "port": 1, "dbname": "shop", "user": "reader", "sslmode": "disable"', 'source', '08001', 'cannot be connected to, after 1 attempt', 'nobody listens');
 city("ALTER SYSTEM SET visage.allowed_hosts = 'localhost, 127.0.0.1'");
