@@ -64,6 +64,19 @@ ingest_end_fetches(IngestRun *run)
 }
 
 /*
+ * Is it the page at the run's position?  A page that brought fewer records
+ * than it was asked for moves the next one where offsets count.
+ */
+static bool
+is_next(const IngestRun *run, const IngestPosition *at)
+{
+	return at->query_pages <= run->position.query_pages &&
+		at->page == run->position.page &&
+		(run->stream->paginator.kind == PAGES_NUMBER ||
+		 at->offset == run->position.offset);
+}
+
+/*
  * Asks for the page at the run's position, unless it is the first that was
  * asked for ahead, and for more where they can be known; depth is how many
  * may be under way.
@@ -73,10 +86,7 @@ ask_ahead(IngestRun *run, int depth)
 {
 	IngestPosition next;
 
-	if (run->queue_count > 0 &&
-		(run->queue[0]->at.query_pages > run->position.query_pages ||
-		 run->queue[0]->at.offset != run->position.offset ||
-		 run->queue[0]->at.page != run->position.page))
+	if (run->queue_count > 0 && !is_next(run, &run->queue[0]->at))
 		ingest_end_fetches(run);
 	if (run->queue_count == 0)
 		ask(run, &run->position);

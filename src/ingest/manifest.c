@@ -141,8 +141,9 @@ read_paginator(IngestPaginator *paginator, Jsonb *spec)
 
 	paginator->kind = choice(core_json_text(spec, "type"), kinds,
 							 lengthof(kinds), PAGES_SINGLE);
+	/* a short page may be all that the system ever gives at a time */
 	usual = paginator->kind == PAGES_OFFSET ||
-		paginator->kind == PAGES_NUMBER ? END_SHORT_PAGE :
+		paginator->kind == PAGES_NUMBER ||
 		paginator->kind == PAGES_KEYSET ? END_EMPTY_PAGE : END_NO_NEXT;
 	paginator->by = choice(core_json_text(spec, "by"), bys, lengthof(bys),
 						   KEYSET_CURSOR_AND_TIE);

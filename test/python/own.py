@@ -79,12 +79,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(body)
 
     def get_page(self, _, query):
-        number, size = int(query["n"]), int(query["size"])
+        number, size = int(query["n"]), min(int(query["size"]), self.server.most)
         time.sleep(self.server.latency)
         self.answer(self.server.records[(number - 1) * size:number * size])
 
     def get_offset(self, _, query):
-        offset, size = int(query["offset"]), int(query["size"])
+        offset, size = int(query["offset"]), min(int(query["size"]), self.server.most)
         self.answer({"total": len(self.server.records), "rows": self.server.records[offset:offset + size]})
 
     def get_since(self, _, query):
@@ -150,16 +150,19 @@ class Quiet(http.server.ThreadingHTTPServer):
 class Server:
     """The server, with what it holds and what it was asked."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.server = Quiet(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-        self.url = "http://127.0.0.1:%d" % self.port
+        self.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", self.port)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def reset(self):
         self.server.records = [{"id": i, "name": "n%d" % i, "changed": stamp(i // 4), "big": 2 ** 60 + i} for i in range(1, 102)]
         self.server.events = [{"ts": "2026-11-%02d %02d:00:00" % (d, h), "day": 20261100 + d, "n": d * 100 + h} for d in range(1, 4) for h in range(0, 24, 2)]
         self.server.log, self.server.hook = [], None
+        self.server.most = 10 ** 9  # records of a page, whatever was asked for
         self.server.latency, self.server.max_page, self.server.busy, self.server.cut, self.server.jobs = 0, 1000, 0, 10 ** 9, 0
 
     def close(self):

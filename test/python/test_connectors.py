@@ -36,7 +36,20 @@ class ConnectorTest(own.ConnectorTest):
         self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number"}})
 
     def test_page_numbers_one_by_one(self):
-        self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False}}, 34)
+        self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False}}, 35)
+        self.setUp()
+        self.reads_all({"path": "/page", "page_size": 3, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False, "end": "short_page"}}, 34)
+
+    def test_a_system_that_gives_less_than_it_is_asked_for(self):
+        for parallel in (False, True):
+            with self.subTest(parallel=parallel):
+                self.setUp()
+                self.held.most = 7
+                self.reads_all({"path": "/page", "page_size": 10, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": parallel}})
+                self.setUp()
+                self.held.most = 7
+                self.reads_all({"path": "/offset", "data_selector": "rows", "page_size": 10, "params": {"offset": "{offset}", "size": "{page_size}"},
+                                "paginator": {"type": "offset", "parallel": parallel}})
 
     def test_offsets_up_to_a_total(self):
         self.reads_all({"path": "/offset", "data_selector": "rows", "page_size": 10, "params": {"offset": "{offset}", "size": "{page_size}"},
