@@ -74,6 +74,16 @@ ingest_endpoint(Jsonb *manifest, const char *stream)
 	return ingest_overlay(manifest, part);
 }
 
+/* The column that the field of a record becomes: as renamed, or by its name. */
+char *
+ingest_column(Jsonb *endpoint, const char *field)
+{
+	char	   *renamed = core_json_text(core_json_value(endpoint, "rename"),
+										 field);
+
+	return renamed ? renamed : core_snake_case(field);
+}
+
 /*
  * A length of time of the manifest's in microseconds, short enough to be
  * added to another one.

@@ -26,7 +26,7 @@ existing_columns(const IngestRun *run, char **fields, int *count)
 
 	for (int i = 0; i < *count; i++)
 	{
-		char	   *column = core_snake_case(fields[i]);
+		char	   *column = ingest_column(run->stream->endpoint, fields[i]);
 
 		for (int j = 0; j < run->column_count; j++)
 			if (strcmp(run->columns[j].name, column) == 0)
@@ -69,7 +69,8 @@ delete_condition(const IngestStream *stream)
 	if (rule == NULL)
 		return mark ? pstrdup(mark) : NULL;
 	condition = psprintf("%s::text = %s",
-						 quote_identifier(core_snake_case(core_json_text(rule, "path"))),
+						 quote_identifier(ingest_column(stream->endpoint,
+														core_json_text(rule, "path"))),
 						 quote_literal_cstr(core_json_text(rule, "equals")));
 	return mark ? psprintf("%s OR %s", condition, mark) : condition;
 }

@@ -214,6 +214,15 @@ parent_table(const IngestRun *run)
 	return core_qualified(CORE_LAYER_STAGING, name);
 }
 
+/* "p.id": where the parent stream keeps this field. */
+static char *
+parent_column(const IngestStream *stream, const char *field)
+{
+	Jsonb	   *endpoint = ingest_endpoint(stream->manifest, stream->parent);
+
+	return psprintf("p.%s", quote_identifier(ingest_column(endpoint, field)));
+}
+
 /* "'id', p.id, …": the parent's fields that the manifest names. */
 static char *
 parent_members(const IngestStream *stream)
@@ -225,15 +234,15 @@ parent_members(const IngestStream *stream)
 	char	  **names = core_json_keys(include, &count);
 
 	initStringInfo(&list);
-	appendStringInfo(&list, "%s, p.%s",
+	appendStringInfo(&list, "%s, %s",
 					 quote_literal_cstr(stream->parent_field),
-					 quote_identifier(core_snake_case(stream->parent_field)));
+					 parent_column(stream, stream->parent_field));
 	for (int i = 0; i < count; i++)
 	{
 		char	   *field = core_json_text(include, names[i]);
 
-		appendStringInfo(&list, ", %s, p.%s", quote_literal_cstr(field),
-						 quote_identifier(core_snake_case(field)));
+		appendStringInfo(&list, ", %s, %s", quote_literal_cstr(field),
+						 parent_column(stream, field));
 	}
 	return list.data;
 }
@@ -249,7 +258,7 @@ load_parents(IngestRun *run)
 	MemoryContext caller;
 
 	ingest_begin_work(run);
-	key = psprintf("p.%s", quote_identifier(core_snake_case(stream->parent_field)));
+	key = parent_column(stream, stream->parent_field);
 	core_arg_text(&args, run->position.parent_mark);
 	core_arg_text(&args, run->position.parent_key);
 	core_execute(psprintf("SELECT p._ingested_at::text, %s::text,"

@@ -173,7 +173,8 @@ static int
 cursor_column(const IngestRun *run)
 {
 	const char *field = run->stream->cursor.field;
-	char	   *column = field ? core_snake_case(field) : NULL;
+	char	   *column = field ?
+	ingest_column(run->stream->endpoint, field) : NULL;
 
 	for (int i = 0; column != NULL && i < run->column_count; i++)
 		if (strcmp(run->columns[i].name, column) == 0)

@@ -76,16 +76,6 @@ check_column_clash(const IngestRun *run)
 								   run->fields[i].name)));
 }
 
-/* The field of this name, or -1. */
-static int
-field_index(const IngestRun *run, const char *name)
-{
-	for (int i = 0; i < run->field_count; i++)
-		if (strcmp(run->fields[i].name, name) == 0)
-			return i;
-	return -1;
-}
-
 /* The quoted columns of the primary key, comma-separated. */
 static char *
 key_columns(const IngestStream *stream)
@@ -95,21 +85,25 @@ key_columns(const IngestStream *stream)
 	initStringInfo(&list);
 	for (int i = 0; i < stream->key_count; i++)
 		appendStringInfo(&list, "%s%s", i ? ", " : "",
-						 quote_identifier(core_snake_case(stream->keys[i])));
+						 quote_identifier(ingest_column(stream->endpoint,
+														stream->keys[i])));
 	return list.data;
 }
 
 /* Appends a key's column with its type. */
 static void
-append_key_column(StringInfo sql, const IngestRun *run, const char *key)
+append_key_column(StringInfo sql, const IngestRun *run, int key)
 {
-	int			field = field_index(run, key);
-	const char *type = field < 0 ? NULL :
-	field_type(run->stream, &run->fields[field]);
+	const IngestStream *stream = run->stream;
+	const char *type = "text";
 
+	for (int i = 0; i < run->field_count; i++)
+		if (run->fields[i].key == key)
+			type = field_type(stream, &run->fields[i]);
 	appendStringInfo(sql, "%s %s NOT NULL, ",
-					 quote_identifier(core_snake_case(key)),
-					 type ? type : "text");
+					 quote_identifier(ingest_column(stream->endpoint,
+													stream->keys[key])),
+					 type);
 }
 
 /*
@@ -129,7 +123,7 @@ create_staging(IngestRun *run)
 	appendStringInfo(&sql, "CREATE TABLE %s (",
 					 core_qualified(CORE_LAYER_STAGING, stream->table));
 	for (int i = 0; i < stream->key_count; i++)
-		append_key_column(&sql, run, stream->keys[i]);
+		append_key_column(&sql, run, i);
 	appendStringInfoString(&sql, "_run_id bigint NOT NULL,"
 						   " _ingested_at timestamptz NOT NULL,"
 						   " _record_hash bigint NOT NULL");
@@ -182,7 +176,8 @@ prepare_marks(const IngestRun *run)
 	if (stream->tombstones != NULL)
 		add_missing(stream, "_deleted", "boolean");
 	if (rule != NULL)
-		add_missing(stream, core_snake_case(core_json_text(rule, "path")),
+		add_missing(stream, ingest_column(stream->endpoint,
+										  core_json_text(rule, "path")),
 					strcmp(equals, "true") == 0 || strcmp(equals, "false") == 0 ?
 					"boolean" : "text");
 }

@@ -350,6 +350,32 @@ class ConnectorTest(own.ConnectorTest):
             self.ingest()
             self.assertEqual(len(self.ids()), 91)
 
+    def test_a_key_and_a_cursor_that_are_renamed(self):
+        """Meant by the field's name or by the column's."""
+        streams = {"things": {"rename": {"id": "customer", "changed": "seen"}, "types": {"changed": "timestamptz"}},
+                   "children": {"path": "/children/{parent.id}", "primary_key": ["id"], "parent": {"stream": "things", "field": "id"}, "responses": [{"status": [404], "action": "ignore"}]}}
+        for key, cursor in (("id", "changed"), ("customer", "seen")):
+            for disposition, more in (("merge", {"hard_deletes": "invalidate"}), ("merge", {"cursor_field": cursor}), ("append", {"cursor_field": cursor}),
+                                      ("history", {"cursor_field": cursor}), ("replace", {})):
+                with self.subTest(key=key, disposition=disposition, **more):
+                    self.setUp()
+                    self.database.execute("SELECT visage_drop_history(name, keep_data => false) FROM visage.declarations WHERE noun = 'history'")
+                    self.declare({"path": "/all", "streams": streams}, primary_key=[key], write_disposition=disposition, **more)
+                    self.ingest()
+                    if "cursor_field" not in more:
+                        del self.held.records[90:]
+                    self.held.records[3].update(name="another", changed=stamp(1000))
+                    self.ingest()
+                    table = "history.own__things__current" if disposition == "history" else "staging.own__things"
+                    expected = [(r["id"], r["name"]) for r in self.held.records]
+                    if disposition == "append":
+                        expected.insert(3, (4, "n4"))
+                    self.assertEqual(self.database.rows("SELECT customer, name FROM %s ORDER BY customer, seen" % table), expected)
+                    self.assertEqual(self.database.rows("SELECT * FROM visage.quarantine"), [])
+        self.stream("children")
+        self.ingest("children")
+        self.assertEqual(self.ids("children"), sorted(r["id"] * 100 + i for r in self.held.records if r["id"] % 7 for i in range(r["id"] % 3)))
+
     def test_an_extract_that_breaks_off_deletes_nothing(self):
         self.declare({"path": "/page", "page_size": 10, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False}},
                      hard_deletes="invalidate")
