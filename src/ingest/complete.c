@@ -53,7 +53,7 @@ key_column(const IngestRun *run, int i, char **column, char **type)
 	Oid			staging = core_table_oid(CORE_LAYER_STAGING,
 										 run->stream->table);
 	char	   *name = ingest_column(run->stream->endpoint,
-										 run->stream->keys[i]);
+									 run->stream->keys[i]);
 	Oid			oid;
 	int32		typmod;
 	Oid			collation;
