@@ -75,7 +75,7 @@ BEGIN
 		EXECUTE format('ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA %I GRANT EXECUTE ON FUNCTIONS TO visage_reader', owner, layer);
 		RETURN;
 	END IF;
-	-- A history comes with a view and a function.
+	-- A history comes with a view and functions.
 	FOR member IN
 		WITH made AS (
 			SELECT d.kind, c.oid, c.relname, c.relnamespace

@@ -102,13 +102,15 @@ column_type(const char *table, const char *column)
 static void
 refuse_types(const char *stream, const char *table, Jsonb *old, Jsonb *new)
 {
+	Jsonb	   *endpoint = ingest_read_stream(stream)->endpoint;
 	int			count;
 	char	  **fields = core_json_keys(new, &count);
 
 	for (int i = 0; i < count; i++)
 	{
 		char	   *declared = core_json_text(new, fields[i]);
-		char	   *type = column_type(table, core_snake_case(fields[i]));
+		char	   *column = ingest_column(endpoint, fields[i]);
+		char	   *type = column_type(table, column);
 
 		if (type != NULL && strcmp(type, declared) != 0 &&
 			!is_same(declared, core_json_text(old, fields[i])))
@@ -118,7 +120,7 @@ refuse_types(const char *stream, const char *table, Jsonb *old, Jsonb *new)
 							stream),
 					 errdetail("Column \"%s\" is %s and would become %s, "
 							   "which needs the data to be written again.",
-							   core_snake_case(fields[i]), type, declared),
+							   column, type, declared),
 					 errhint("Drop the stream and create it anew.")));
 	}
 }

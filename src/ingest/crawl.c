@@ -317,6 +317,7 @@ run_query(IngestRun *run)
 {
 	int			most = core_setting_int("visage.prefetch");
 	int			depth = 1;
+	bool		full;
 	PageResult	result;
 
 	run->seen_count = 0;
@@ -337,8 +338,9 @@ run_query(IngestRun *run)
 			depth = 1;
 			continue;
 		}
+		full = run->queue[0]->records >= run->stream->page_size;
 		end_first(run);
-		depth = Min(depth * 2, most);
+		depth = full ? Min(depth * 2, most) : 1;
 	} while (result == PAGE_MORE);
 	ingest_end_fetches(run);
 }

@@ -99,7 +99,7 @@ typedef struct IngestStream
 	char	   *resource;		/* the outside name */
 	char	   *base_url;
 	int64		page_size;
-	char	  **keys;			/* fields, or columns that they become */
+	char	  **keys;			/* fields, not columns */
 	int			key_count;
 	char	   *initial_value;
 	char	   *lag;
@@ -340,6 +340,7 @@ extern void ingest_require_resumed(const char *name);
 /* manifest.c */
 extern void ingest_check_manifest(Jsonb *manifest, const char *connector);
 extern Jsonb *ingest_endpoint(Jsonb *manifest, const char *stream);
+extern bool ingest_is_renamed(Jsonb *endpoint, const char *field);
 extern char *ingest_column(Jsonb *endpoint, const char *field);
 extern Jsonb *ingest_overlay(Jsonb *base, Jsonb *part);
 extern void ingest_read_endpoint(IngestStream *stream);

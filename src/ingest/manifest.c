@@ -74,6 +74,12 @@ ingest_endpoint(Jsonb *manifest, const char *stream)
 	return ingest_overlay(manifest, part);
 }
 
+bool
+ingest_is_renamed(Jsonb *endpoint, const char *field)
+{
+	return core_json_text(core_json_value(endpoint, "rename"), field) != NULL;
+}
+
 /* The column that the field of a record becomes: as renamed, or by its name. */
 char *
 ingest_column(Jsonb *endpoint, const char *field)
@@ -82,6 +88,22 @@ ingest_column(Jsonb *endpoint, const char *field)
 										 field);
 
 	return renamed ? renamed : core_snake_case(field);
+}
+
+/* The field that a declaration means, which may name the column it becomes. */
+static char *
+field_meant(Jsonb *endpoint, char *name)
+{
+	Jsonb	   *rename = core_json_value(endpoint, "rename");
+	int			count;
+	char	  **fields = core_json_keys(rename, &count);
+
+	if (name == NULL || ingest_is_renamed(endpoint, name))
+		return name;
+	for (int i = 0; i < count; i++)
+		if (strcmp(core_json_text(rename, fields[i]), name) == 0)
+			return fields[i];
+	return name;
 }
 
 /*
@@ -151,10 +173,17 @@ read_paginator(IngestPaginator *paginator, Jsonb *spec)
 
 	paginator->kind = choice(core_json_text(spec, "type"), kinds,
 							 lengthof(kinds), PAGES_SINGLE);
-	/* a short page may be all that the system ever gives at a time */
-	usual = paginator->kind == PAGES_OFFSET ||
-		paginator->kind == PAGES_NUMBER ||
-		paginator->kind == PAGES_KEYSET ? END_EMPTY_PAGE : END_NO_NEXT;
+	paginator->max_pages = number(spec, "max_pages", 0);
+	paginator->max_records = number(spec, "max_records", 0);
+	usual = paginator->kind == PAGES_KEYSET ? END_EMPTY_PAGE : END_NO_NEXT;
+
+	/*
+	 * A short page may be all that the system ever gives at a time; but there
+	 * is no page to ask for behind the last one that it serves.
+	 */
+	if (paginator->kind == PAGES_OFFSET || paginator->kind == PAGES_NUMBER)
+		usual = paginator->max_pages > 0 || paginator->max_records > 0 ?
+			END_SHORT_PAGE : END_EMPTY_PAGE;
 	paginator->by = choice(core_json_text(spec, "by"), bys, lengthof(bys),
 						   KEYSET_CURSOR_AND_TIE);
 	paginator->end = choice(core_json_text(spec, "end"), ends,
@@ -169,8 +198,6 @@ read_paginator(IngestPaginator *paginator, Jsonb *spec)
 	paginator->percent = is_text(spec, "decode", "percent");
 	paginator->parallel = core_json_bool(spec, "parallel", true) &&
 		(paginator->kind == PAGES_OFFSET || paginator->kind == PAGES_NUMBER);
-	paginator->max_pages = number(spec, "max_pages", 0);
-	paginator->max_records = number(spec, "max_records", 0);
 	paginator->at_limit = core_json_text(spec, "at_limit");
 	paginator->params = core_json_value(spec, "params");
 	paginator->filter = core_json_value(spec, "filter");
@@ -267,6 +294,9 @@ ingest_read_endpoint(IngestStream *stream)
 	if (stream->keys == NULL)
 		stream->keys = core_json_text_array(endpoint, "primary_key",
 											&stream->key_count);
+	for (int i = 0; i < stream->key_count; i++)
+		stream->keys[i] = field_meant(endpoint, stream->keys[i]);
+	stream->cursor.field = field_meant(endpoint, stream->cursor.field);
 	stream->parent = core_json_text(parent, "stream");
 	stream->parent_field = core_json_text(parent, "field");
 	stream->partition_count = partitions ? JB_ROOT_COUNT(partitions) : 1;

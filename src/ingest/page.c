@@ -36,18 +36,11 @@ typedef struct Visit
 
 /* ---- fields ---- */
 
-static bool
-is_renamed(const IngestStream *stream, const char *name)
-{
-	return core_json_text(core_json_value(stream->endpoint, "rename"),
-						  name) != NULL;
-}
-
 /* The column of a field: as renamed, or after its name. */
 static char *
 column_of(const IngestStream *stream, const char *name, int flattened)
 {
-	if (flattened < 0 || is_renamed(stream, name))
+	if (flattened < 0 || ingest_is_renamed(stream->endpoint, name))
 		return ingest_column(stream->endpoint, name);
 	return psprintf("%s%s", stream->prefixes[flattened],
 					core_snake_case(name +
@@ -55,14 +48,15 @@ column_of(const IngestStream *stream, const char *name, int flattened)
 }
 
 /*
- * Does this name mean the field?  One that is renamed, or is a member of a
- * flattened object, may be meant by its column, too.
+ * Does this name mean the field?  A member of a flattened object may be
+ * meant by its column, too.
  */
 static bool
-means(const char *name, const IngestField *field, bool by_column)
+means(const char *name, const IngestField *field, int flattened)
 {
 	return name != NULL && (strcmp(name, field->name) == 0 ||
-							(by_column && strcmp(name, field->column) == 0));
+							(flattened >= 0 &&
+							 strcmp(name, field->column) == 0));
 }
 
 /* Appends a field that is new to the run. */
@@ -72,7 +66,6 @@ add_field(IngestRun *run, char *name, int flattened)
 	const IngestStream *stream = run->stream;
 	MemoryContext caller = MemoryContextSwitchTo(run->context);
 	IngestField *field;
-	bool		by_column = flattened >= 0 || is_renamed(stream, name);
 
 	if (run->field_count == run->field_allocated)
 	{
@@ -88,10 +81,10 @@ add_field(IngestRun *run, char *name, int flattened)
 	field->column = column_of(stream, name, flattened);
 	field->key = -1;
 	for (int i = 0; i < stream->key_count; i++)
-		if (means(stream->keys[i], field, by_column))
+		if (means(stream->keys[i], field, flattened))
 			field->key = i;
-	field->is_cursor = means(stream->cursor.field, field, by_column);
-	field->is_tie = means(stream->paginator.tie_break, field, by_column);
+	field->is_cursor = means(stream->cursor.field, field, flattened);
+	field->is_tie = means(stream->paginator.tie_break, field, flattened);
 	field->is_plain = field->key < 0 && !field->is_cursor && !field->is_tie;
 	MemoryContextSwitchTo(caller);
 	return run->field_count - 1;

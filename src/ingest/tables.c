@@ -95,7 +95,7 @@ static void
 append_key_column(StringInfo sql, const IngestRun *run, int key)
 {
 	const IngestStream *stream = run->stream;
-	const char *type = "text";
+	const char *type = NULL;
 
 	for (int i = 0; i < run->field_count; i++)
 		if (run->fields[i].key == key)
@@ -103,7 +103,7 @@ append_key_column(StringInfo sql, const IngestRun *run, int key)
 	appendStringInfo(sql, "%s %s NOT NULL, ",
 					 quote_identifier(ingest_column(stream->endpoint,
 													stream->keys[key])),
-					 type);
+					 type ? type : "text");
 }
 
 /*

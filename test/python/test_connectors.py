@@ -376,6 +376,33 @@ class ConnectorTest(own.ConnectorTest):
         self.ingest("children")
         self.assertEqual(self.ids("children"), sorted(r["id"] * 100 + i for r in self.held.records if r["id"] % 7 for i in range(r["id"] % 3)))
 
+    def test_names_that_change_places(self):
+        """A field's own name goes before the name that another one becomes."""
+        self.declare({"path": "/all", "rename": {"id": "big", "big": "id"}}, primary_key=["id"], hard_deletes="invalidate")
+        self.ingest()
+        del self.held.records[50:]
+        self.ingest()
+        self.assertEqual(self.database.rows("SELECT big, id FROM staging.own__things ORDER BY big"), [(r["id"], r["big"]) for r in self.held.records])
+        self.assertEqual(self.database.rows("SELECT DISTINCT _source_key::int FROM landing.own__things ORDER BY 1"), [(i,) for i in range(1, 102)])
+
+    def test_a_cursor_is_asked_for_by_its_field(self):
+        self.declare({**self.SINCE, "rename": {"changed": "seen"}, "params": {**self.SINCE["params"], "by": "{cursor_field}"}, "paginator": {"type": "page_number"}}, cursor_field="seen")
+        self.ingest()
+        self.assertEqual({urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["by"][0] for _, path, _, _ in self.held.log}, {"changed"})
+
+    def test_a_key_that_is_always_null(self):
+        self.held.records = [{"id": None, "name": "a"}, {"id": None, "name": "b"}]
+        self.declare({"path": "/all"})
+        self.ingest()
+        self.assertEqual(self.ids(), [])
+        self.assertEqual(self.database.value("SELECT count(*) FROM visage.quarantine"), 2)
+
+    def test_the_last_page_of_a_limit_may_be_short(self):
+        self.reads_all({"path": "/page", "page_size": 10, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "max_pages": 11}}, 11)
+
+    def test_nothing_is_asked_for_behind_a_short_page_but_the_next(self):
+        self.reads_all({"path": "/page", "page_size": 200, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number"}}, 2)
+
     def test_an_extract_that_breaks_off_deletes_nothing(self):
         self.declare({"path": "/page", "page_size": 10, "params": {"n": "{page}", "size": "{page_size}"}, "paginator": {"type": "page_number", "parallel": False}},
                      hard_deletes="invalidate")
