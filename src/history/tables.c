@@ -239,12 +239,13 @@ make_as_of(const History *history)
 {
 	char	   *as_of = core_qualified(CORE_LAYER_HISTORY,
 									   psprintf("%s__as_of", history->table));
+	char	   *columns = target_columns(history, "h", true);
 
 	make_reader(psprintf("%s (valid_at timestamptz DEFAULT now())", as_of),
 				history,
 				psprintf("SELECT %s FROM %s AS h WHERE h.valid_from <= $1"
 						 " AND $1 < h.valid_to AND NOT h.is_deleted",
-						 target_columns(history, "h", true), history->target));
+						 columns, history->target));
 	make_reader(psprintf("%s (valid_at timestamptz, known_at timestamptz)",
 						 as_of),
 				history,
@@ -257,7 +258,7 @@ make_as_of(const History *history)
 						 " AND (v.recorded_at <= $2) IS NOT FALSE"
 						 " AND (NOT v.missing OR $2 < v.superseded_at)",
 						 target_columns(history, "v", true),
-						 target_columns(history, "h", true), history->target,
+						 columns, history->target,
 						 target_columns(history, "s", true),
 						 history->superseded));
 	core_execute(psprintf("REVOKE ALL ON FUNCTION %s(timestamptz),"

@@ -214,18 +214,16 @@ parent_table(const IngestRun *run)
 	return core_qualified(CORE_LAYER_STAGING, name);
 }
 
-/* "p.id": where the parent stream keeps this field. */
+/* "p.id": where the parent stream, of this endpoint, keeps the field. */
 static char *
-parent_column(const IngestStream *stream, const char *field)
+parent_column(Jsonb *endpoint, const char *field)
 {
-	Jsonb	   *endpoint = ingest_endpoint(stream->manifest, stream->parent);
-
 	return psprintf("p.%s", quote_identifier(ingest_column(endpoint, field)));
 }
 
 /* "'id', p.id, …": the parent's fields that the manifest names. */
 static char *
-parent_members(const IngestStream *stream)
+parent_members(const IngestStream *stream, Jsonb *endpoint)
 {
 	Jsonb	   *include =
 	core_json_value(core_json_value(stream->endpoint, "parent"), "include");
@@ -236,13 +234,13 @@ parent_members(const IngestStream *stream)
 	initStringInfo(&list);
 	appendStringInfo(&list, "%s, %s",
 					 quote_literal_cstr(stream->parent_field),
-					 parent_column(stream, stream->parent_field));
+					 parent_column(endpoint, stream->parent_field));
 	for (int i = 0; i < count; i++)
 	{
 		char	   *field = core_json_text(include, names[i]);
 
 		appendStringInfo(&list, ", %s, %s", quote_literal_cstr(field),
-						 parent_column(stream, field));
+						 parent_column(endpoint, field));
 	}
 	return list.data;
 }
@@ -254,11 +252,13 @@ load_parents(IngestRun *run)
 	IngestParents *parents = &run->parents;
 	const IngestStream *stream = run->stream;
 	CoreArgs	args = {0};
+	Jsonb	   *endpoint;
 	char	   *key;
 	MemoryContext caller;
 
 	ingest_begin_work(run);
-	key = parent_column(stream, stream->parent_field);
+	endpoint = ingest_endpoint(stream->manifest, stream->parent);
+	key = parent_column(endpoint, stream->parent_field);
 	core_arg_text(&args, run->position.parent_mark);
 	core_arg_text(&args, run->position.parent_key);
 	core_execute(psprintf("SELECT p._ingested_at::text, %s::text,"
@@ -267,7 +267,7 @@ load_parents(IngestRun *run)
 						  " $1::timestamptz OR (p._ingested_at ="
 						  " $1::timestamptz AND %s::text > $2)"
 						  " ORDER BY p._ingested_at, %s::text LIMIT %d",
-						  key, parent_members(stream), parent_table(run), key,
+						  key, parent_members(stream, endpoint), parent_table(run), key,
 						  key, PARENTS_AT_ONCE), &args, SPI_OK_SELECT);
 	caller = MemoryContextSwitchTo(run->context);
 	parents->count = SPI_processed;
