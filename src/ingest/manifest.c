@@ -160,6 +160,27 @@ choice(const char *value, const char *const *names, int count, int if_none)
 	return if_none;
 }
 
+/*
+ * What ends a query where the manifest does not say.  A short page may be all
+ * that the system ever gives at a time; but there is no page to ask for behind
+ * the last one that it serves.
+ */
+static PageEnd
+usual_end(const IngestPaginator *paginator)
+{
+	switch (paginator->kind)
+	{
+		case PAGES_OFFSET:
+		case PAGES_NUMBER:
+			return paginator->max_pages > 0 || paginator->max_records > 0 ?
+				END_SHORT_PAGE : END_EMPTY_PAGE;
+		case PAGES_KEYSET:
+			return END_EMPTY_PAGE;
+		default:
+			return END_NO_NEXT;
+	}
+}
+
 static void
 read_paginator(IngestPaginator *paginator, Jsonb *spec)
 {
@@ -169,25 +190,15 @@ read_paginator(IngestPaginator *paginator, Jsonb *spec)
 	};
 	static const char *const bys[] = {"cursor_and_tie", "cursor", "tie"};
 	static const char *const ends[] = {"short_page", "empty_page", "no_next"};
-	PageEnd		usual;
 
 	paginator->kind = choice(core_json_text(spec, "type"), kinds,
 							 lengthof(kinds), PAGES_SINGLE);
 	paginator->max_pages = number(spec, "max_pages", 0);
 	paginator->max_records = number(spec, "max_records", 0);
-	usual = paginator->kind == PAGES_KEYSET ? END_EMPTY_PAGE : END_NO_NEXT;
-
-	/*
-	 * A short page may be all that the system ever gives at a time; but there
-	 * is no page to ask for behind the last one that it serves.
-	 */
-	if (paginator->kind == PAGES_OFFSET || paginator->kind == PAGES_NUMBER)
-		usual = paginator->max_pages > 0 || paginator->max_records > 0 ?
-			END_SHORT_PAGE : END_EMPTY_PAGE;
 	paginator->by = choice(core_json_text(spec, "by"), bys, lengthof(bys),
 						   KEYSET_CURSOR_AND_TIE);
 	paginator->end = choice(core_json_text(spec, "end"), ends,
-							lengthof(ends), usual);
+							lengthof(ends), usual_end(paginator));
 	paginator->start = number(spec, "start", 1);
 	paginator->path = core_json_text(spec, "path");
 	paginator->create_path = core_json_text(spec, "create_path");
@@ -219,6 +230,7 @@ read_cursor(IngestStream *stream)
 		cursor->field = core_json_text(spec, "field");
 	if (cursor->field == NULL)
 		return;
+	cursor->field = field_meant(stream->endpoint, cursor->field);
 	cursor->format = core_json_text(spec, "format");
 	if (cursor->format == NULL)
 		cursor->format = pstrdup("text");
@@ -296,7 +308,6 @@ ingest_read_endpoint(IngestStream *stream)
 											&stream->key_count);
 	for (int i = 0; i < stream->key_count; i++)
 		stream->keys[i] = field_meant(endpoint, stream->keys[i]);
-	stream->cursor.field = field_meant(endpoint, stream->cursor.field);
 	stream->parent = core_json_text(parent, "stream");
 	stream->parent_field = core_json_text(parent, "field");
 	stream->partition_count = partitions ? JB_ROOT_COUNT(partitions) : 1;

@@ -386,9 +386,13 @@ class ConnectorTest(own.ConnectorTest):
         self.assertEqual(self.database.rows("SELECT DISTINCT _source_key::int FROM landing.own__things ORDER BY 1"), [(i,) for i in range(1, 102)])
 
     def test_a_cursor_is_asked_for_by_its_field(self):
-        self.declare({**self.SINCE, "rename": {"changed": "seen"}, "params": {**self.SINCE["params"], "by": "{cursor_field}"}, "paginator": {"type": "page_number"}}, cursor_field="seen")
-        self.ingest()
-        self.assertEqual({urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["by"][0] for _, path, _, _ in self.held.log}, {"changed"})
+        manifest = {**self.SINCE, "rename": {"changed": "seen"}, "params": {**self.SINCE["params"], "by": "{cursor_field}"}, "paginator": {"type": "page_number"}}
+        for said, declared in (({}, {"cursor_field": "seen"}), ({"cursor": {**self.SINCE["cursor"], "field": "seen"}}, {})):
+            with self.subTest(manifest=said, stream=declared):
+                self.setUp()
+                self.declare({**manifest, **said}, **declared)
+                self.ingest()
+                self.assertEqual({urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)["by"][0] for _, path, _, _ in self.held.log}, {"changed"})
 
     def test_a_key_that_is_always_null(self):
         self.held.records = [{"id": None, "name": "a"}, {"id": None, "name": "b"}]
