@@ -25,25 +25,34 @@ static bool enabled;
 static int	explain_top;
 static int	idle_timeout;
 static int	ingest_memory;
+static int	instructions;
+static int	launcher_pause;
 static int	max_body;
 static int	max_lock_wait;
 static int	max_record;
 static int	max_retries;
 static int	max_retry_wait;
-static int	model_cache;
 static int	max_rewrite;
-static int	prefetch;
 static int	merge_memory;
+static int	model_cache;
+static int	prefetch;
 static int	request_timeout;
 static int	retry_delay;
 static char *schema_prefix;
+static int	score_batch;
 static char *secret_key_file;
 static char *secrets_directory;
 static char *ssl_ca_file;
-static int	launcher_pause;
-static int	score_batch;
 static int	stream_pause;
 static int	train_memory;
+
+/* Their names are what the room of models asks for. */
+static const struct config_enum_entry instructions_names[] = {
+	{"best", 0, false},
+	{"avx2", 1, false},
+	{"plain", 2, false},
+	{NULL, 0, false}
+};
 
 /* Refuses a list with an entry that is no host, address or block. */
 static bool
@@ -251,16 +260,23 @@ define_model_settings(void)
 							 "Lets the planner score rows in blocks.",
 							 NULL, &batch_scoring, false, PGC_USERSET,
 							 GUC_EXPLAIN, NULL, NULL, NULL);
-	DefineCustomIntVariable("visage.score_batch",
-							"Sets how many rows visage_score_table commits at a time.",
-							"0: all rows, in one transaction.",
-							&score_batch, 0, 0, INT_MAX,
-							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("visage.explain_top",
 							"Sets how many features an explanation has.",
 							"The largest contributions; 0: all features.",
 							&explain_top, 0, 0, INT_MAX, PGC_USERSET, 0, NULL,
 							NULL, NULL);
+	DefineCustomEnumVariable("visage.instructions",
+							 "Sets which instructions of the processor "
+							 "scoring may use.",
+							 "All give the same bits.",
+							 &instructions, 0,
+							 instructions_names, PGC_BACKEND, 0, NULL, NULL,
+							 NULL);
+	DefineCustomIntVariable("visage.score_batch",
+							"Sets how many rows visage_score_table commits at a time.",
+							"0: all rows, in one transaction.",
+							&score_batch, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /* Called once, when visage.so is loaded. */

@@ -200,17 +200,18 @@ compare_neon(const double *x, double threshold)
 
 #endif							/* HAVE_NEON_KERNEL */
 
-/* The best that this processor has. */
+/* The best that may be used. */
 static DenseKernel
 choose_kernel(void)
 {
 #if defined(HAVE_X86_KERNELS)
-	if (__builtin_cpu_supports("avx512f"))
+	if (model_instructions() == MODEL_AVX512)
 		return dense_avx512;
-	if (__builtin_cpu_supports("avx2"))
+	if (model_instructions() == MODEL_AVX2)
 		return dense_avx2;
 #elif defined(HAVE_NEON_KERNEL)
-	return dense_neon;
+	if (model_instructions() == MODEL_NEON)
+		return dense_neon;
 #endif
 	return dense_plain;
 }
@@ -220,9 +221,5 @@ void
 model_dense_block(const ModelImage *image, const ModelTrees *trees,
 				  const double *slots, double *out)
 {
-	static DenseKernel kernel = NULL;
-
-	if (kernel == NULL)
-		kernel = choose_kernel();
-	kernel(image, trees, slots, out);
+	choose_kernel() (image, trees, slots, out);
 }

@@ -27,6 +27,7 @@
 #include "common/file_utils.h"
 #include "common/hashfn.h"
 #include "core/settings.h"
+#include "model/kernel.h"
 #include "model/model.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
@@ -335,6 +336,7 @@ model_file_map(const ImageRow *row, size_t *size)
 	LOCKTAG		tag;
 	uint64		hash;
 
+	model_limit_instructions(core_setting("visage.instructions"));
 	if (image != NULL)
 		return image;
 	hash = hash_bytes_extended(row->key.id.data, UUID_LEN, 0);

@@ -219,23 +219,35 @@ larger(double x, double y)
 	return isnan(x) || x > y ? x : y;
 }
 
+/* Each element of the result from x, of the slot that the step names. */
+#define EACH_MOVED(expression) \
+	for (uint32 i = 0; i < run->step->count; i++) \
+	{ \
+		const double *from = run->slots + (size_t) index[i] * rows; \
+		double	   *out = run->out + (size_t) i * rows; \
+		for (int r = 0; r < rows; r++) \
+		{ \
+			double x = from[r]; \
+			out[r] = (expression); \
+		} \
+	} \
+	break
+
 /* Steps that move slots. */
 static inline void
 run_move(const Running *run, int rows)
 {
 	const uint32 *index = MODEL_AT(run->image, uint32, run->step->data);
 
-	for (uint32 i = 0; i < run->step->count; i++)
-		for (int r = 0; r < rows; r++)
-		{
-			double		x = run->slots[(size_t) index[i] * rows + r];
-
-			if (run->step->op == MODEL_MISSING_TO_LOW)
-				x = isnan(x) ? -INFINITY : x;
-			else if (run->step->op == MODEL_ZERO_TO_MISSING)
-				x = fabs(x) <= (double) 1e-35f ? NAN : x;
-			run->out[(size_t) i * rows + r] = x;
-		}
+	switch ((ModelOp) run->step->op)
+	{
+		case MODEL_MISSING_TO_LOW:
+			EACH_MOVED(isnan(x) ? -INFINITY : x);
+		case MODEL_ZERO_TO_MISSING:
+			EACH_MOVED(fabs(x) <= (double) 1e-35f ? NAN : x);
+		default:
+			EACH_MOVED(x);
+	}
 }
 
 /* Elementwise steps of one operand. */

@@ -28,7 +28,20 @@ extern void model_run_block_scores(const ModelImage *image,
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);
 
-/* ---- walk.c, dense.c, rank.c: the trees of a step ---- */
+/* ---- processor.c ---- */
+
+typedef enum ModelInstructions
+{
+	MODEL_PLAIN,
+	MODEL_NEON,
+	MODEL_AVX2,
+	MODEL_AVX512
+} ModelInstructions;
+
+extern ModelInstructions model_instructions(void);
+extern void model_limit_instructions(const char *name);
+
+/* ---- walk.c, dense.c, rank.c, rank_wide.c: the trees of a step ---- */
 
 extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, double *out,
@@ -45,6 +58,13 @@ extern bool model_rank_block(const ModelImage *image,
 extern bool model_rank_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, uint32 *leaves,
 						   double *sum);
+extern void model_rank_block_wide(const ModelImage *image,
+								  const ModelTrees *trees,
+								  const double *slots, double *out);
+extern void model_rank_row_wide(const ModelImage *image,
+								const ModelTrees *trees,
+								const double *slots, uint32 *leaves,
+								double *sum);
 extern bool model_test_holds(const uint32 *words, const ModelNode *node,
 							 double x);
 

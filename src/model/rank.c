@@ -330,16 +330,9 @@ find_row_leaves(const ModelImage *image, const ModelTrees *trees,
 	*sum = total;
 }
 
-/* Has the processor what this file needs? */
-static inline bool
-can_rank(void)
-{
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
-}
-
 /*
  * Adds the trees to a block's outputs; false where that is not for ranks: the
- * processor or the ensemble has none, or AVX-512 compares doubles as fast.
+ * processor or the ensemble has none.
  */
 bool
 model_rank_block(const ModelImage *image, const ModelTrees *trees,
@@ -347,11 +340,15 @@ model_rank_block(const ModelImage *image, const ModelTrees *trees,
 {
 	uint8		ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
 
-	if (trees->ranked_count == 0 || !can_rank() ||
-		__builtin_cpu_supports("avx512f"))
+	if (trees->ranked_count == 0 || model_instructions() < MODEL_AVX2)
 		return false;
-	rank_block(image, trees, slots, ranks);
-	add_trees(image, trees, ranks, out);
+	if (model_instructions() == MODEL_AVX512)
+		model_rank_block_wide(image, trees, slots, out);
+	else
+	{
+		rank_block(image, trees, slots, ranks);
+		add_trees(image, trees, ranks, out);
+	}
 	return true;
 }
 
@@ -366,11 +363,16 @@ model_rank_row(const ModelImage *image, const ModelTrees *trees,
 	uint8		ranks[ROW_COLUMNS];
 
 	if (trees->paths == 0 || 2 * trees->ranked_count > ROW_COLUMNS ||
-		!can_rank())
+		model_instructions() < MODEL_AVX2)
 		return false;
-	memset(ranks, 0, sizeof(ranks));
-	rank_row(image, trees, slots, ranks);
-	find_row_leaves(image, trees, ranks, leaves, sum);
+	if (model_instructions() == MODEL_AVX512)
+		model_rank_row_wide(image, trees, slots, leaves, sum);
+	else
+	{
+		memset(ranks, 0, sizeof(ranks));
+		rank_row(image, trees, slots, ranks);
+		find_row_leaves(image, trees, ranks, leaves, sum);
+	}
 	return true;
 }
 

@@ -1,0 +1,324 @@
+/*-------------------------------------------------------------------------
+ *
+ * rank_wide.c
+ *		Trees by ranks, as in rank.c, with AVX-512: a block's 64 ranks are one
+ *		register, and their comparison is a mask.
+ *
+ * A table of 64 bytes is one register, too, so that a row's ranks are taken
+ * by column in one step (VBMI).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "model/kernel.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#include <immintrin.h>
+
+/* what model_instructions() asks for */
+#define WIDE_TARGET \
+	target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt,bmi")
+#define WIDE __attribute__((WIDE_TARGET))
+#define WIDE_INLINE __attribute__((WIDE_TARGET, always_inline)) static inline
+
+/* ---- a block of rows ---- */
+
+/*
+ * The ranks of eight values among so many strides: a search by halves, first
+ * among the pivots, which stay in registers, then within a stride.
+ */
+WIDE_INLINE __m128i
+rank_8(const double *pivots, uint32 strides, __m512d value)
+{
+	const double *all = pivots + MODEL_RANK_STRIDE;
+	__m512d		low = _mm512_loadu_pd(pivots);
+	__m512d		high = _mm512_loadu_pd(pivots + 8);
+	__m512i		rank = _mm512_setzero_si512();
+	__mmask8	nan = _mm512_cmp_pd_mask(value, value, _CMP_UNORD_Q);
+
+	for (uint32 half = 8; half >= 1; half /= 2)
+	{
+		__m512i		at;
+		__mmask8	above;
+
+		if (half >= strides)
+			continue;
+		at = _mm512_add_epi64(rank, _mm512_set1_epi64(half - 1));
+		above = _mm512_cmp_pd_mask(value,
+								   _mm512_permutex2var_pd(low, at, high),
+								   _CMP_NLE_UQ);
+		rank = _mm512_mask_add_epi64(rank, above, rank,
+									 _mm512_set1_epi64(half));
+	}
+	rank = _mm512_slli_epi64(rank, 4);
+	for (int half = 8; half >= 1; half /= 2)
+	{
+		__m512d		threshold = _mm512_i64gather_pd(rank, all + half - 1, 8);
+		__mmask8	above = _mm512_cmp_pd_mask(value, threshold, _CMP_NLE_UQ);
+
+		rank = _mm512_mask_add_epi64(rank, above, rank,
+									 _mm512_set1_epi64(half));
+	}
+	rank = _mm512_mask_mov_epi64(rank, nan,
+								 _mm512_set1_epi64(MODEL_RANK_OF_NAN(strides)));
+	return _mm512_cvtepi64_epi8(rank);
+}
+
+/* The ranks of a block's slots, each with its copy. */
+WIDE static void
+rank_block(const ModelImage *image, const ModelTrees *trees,
+		   const double *slots, uint8 *ranks)
+{
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
+
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+	{
+		const double *x = slots + (size_t) ranked[i].slot * MODEL_BLOCK;
+		uint8	   *out = ranks + (size_t) i * 2 * MODEL_BLOCK;
+		__m512i		nan = _mm512_set1_epi8((char) MODEL_RANK_OF_NAN(ranked[i].strides));
+		__m512i		all;
+
+		for (int row = 0; row < MODEL_BLOCK; row += 8)
+			_mm_storel_epi64((__m128i *) (out + row),
+							 rank_8(thresholds + ranked[i].pivots,
+									ranked[i].strides,
+									_mm512_loadu_pd(x + row)));
+		all = _mm512_loadu_si512(out);
+		_mm512_storeu_si512(out + MODEL_BLOCK,
+							_mm512_maskz_mov_epi8(_mm512_cmpneq_epu8_mask(all, nan),
+												  all));
+	}
+}
+
+/* Adds each row's leaf of a tree. */
+WIDE_INLINE void
+add_leaves(const uint8 *numbers, const double *values, bool float32,
+		   double *sum)
+{
+	for (int row = 0; row < MODEL_BLOCK; row += 8)
+	{
+		__m512i		number = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *) (numbers + row)));
+		__m512d		leaf = _mm512_i64gather_pd(number, values, 8);
+		__m512d		sums = _mm512_loadu_pd(sum + row);
+
+		if (float32)
+			sums = _mm512_cvtps_pd(_mm256_add_ps(_mm512_cvtpd_ps(sums),
+												 _mm512_cvtpd_ps(leaf)));
+		else
+			sums = _mm512_add_pd(sums, leaf);
+		_mm512_storeu_pd(sum + row, sums);
+	}
+}
+
+/* The numbers of the leaves that rows reach, a byte a row. */
+WIDE_INLINE void
+leaf_numbers(const uint64 *reach, int leaves, uint8 *numbers)
+{
+	__m512i		all = _mm512_setzero_si512();
+	__m512i		number = all;
+
+#pragma GCC unroll 4
+	for (int i = 1; i < leaves; i++)
+	{
+		number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
+		all = _mm512_mask_mov_epi8(all, _cvtu64_mask64(reach[i]), number);
+	}
+	_mm512_storeu_si512(numbers, all);
+}
+
+/* Adds the trees to the outputs of a block whose slots are ranked. */
+WIDE static void
+add_trees(const ModelImage *image, const ModelTrees *trees,
+		  const uint8 *ranks, double *out)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const double *values = MODEL_AT(image, double, trees->leaves);
+	uint32		width = trees->rank_width;
+	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
+	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
+	uint64		reach[2 * MODEL_DENSE_LEAVES];
+	uint8		numbers[MODEL_BLOCK];
+
+	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
+		const uint8 *column = tests + MODEL_RANK_COLUMN * width;
+		const uint8 *rank = tests + MODEL_RANK_RANK * width;
+		const uint8 *yes = tests + MODEL_RANK_YES * width;
+		const uint8 *no = tests + MODEL_RANK_NO * width;
+		size_t		inner = tree[i].leaf_count - 1;
+
+		reach[0] = ~UINT64CONST(0);
+#pragma GCC unroll 2
+		for (size_t j = 0; j < inner; j++)
+		{
+			uint64		here = reach[j];
+			__m512i		x = _mm512_loadu_si512(ranks + (size_t) column[j] *
+											   MODEL_BLOCK);
+			uint64		holds = _cvtmask64_u64(_mm512_cmpge_epu8_mask(_mm512_set1_epi8((char) rank[j]), x));
+
+			reach[yes[j]] = here & holds;
+			reach[no[j]] = here & ~holds;
+		}
+		leaf_numbers(reach + MODEL_DENSE_LEAVES, inner + 1, numbers);
+		add_leaves(numbers, values + tree[i].first_leaf, float32,
+				   out + (size_t) tree[i].output * MODEL_BLOCK);
+		tests += MODEL_RANK_ARRAYS * width;
+	}
+}
+
+/* As model_rank_block, where the processor can. */
+void
+model_rank_block_wide(const ModelImage *image, const ModelTrees *trees,
+					  const double *slots, double *out)
+{
+	uint8		ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
+
+	rank_block(image, trees, slots, ranks);
+	add_trees(image, trees, ranks, out);
+}
+
+/* ---- a row ---- */
+
+/* How many of eight numbers the value is not at most. */
+WIDE_INLINE uint32
+above_8(const double *thresholds, __m512d value)
+{
+	return _mm_popcnt_u32(_mm512_cmp_pd_mask(value,
+											 _mm512_loadu_pd(thresholds),
+											 _CMP_NLE_UQ));
+}
+
+/* The rank of a value among so many strides of thresholds. */
+WIDE_INLINE uint8
+rank_value(const double *pivots, uint32 strides, double x)
+{
+	__m512d		value = _mm512_set1_pd(x);
+	uint32		stride = above_8(pivots, value);
+	const double *thresholds;
+
+	if (strides > 9)
+		stride += above_8(pivots + 8, value);
+	/* NaN is above the padding, too */
+	stride = Min(stride, strides - 1);
+	thresholds = pivots + (stride + 1) * MODEL_RANK_STRIDE;
+	return Min(stride * MODEL_RANK_STRIDE + above_8(thresholds, value) +
+			   above_8(thresholds + 8, value), 255);
+}
+
+/* The ranks of a row's slots, in the order of columns. */
+WIDE_INLINE __m512i
+rank_row(const ModelImage *image, const ModelTrees *trees,
+		 const double *slots)
+{
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
+	uint8		ranks[64] = {0};
+
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+	{
+		double		x = slots[ranked[i].slot];
+		uint8		rank = rank_value(thresholds + ranked[i].pivots,
+									  ranked[i].strides, x);
+
+		ranks[2 * i] = rank;
+		ranks[2 * i + 1] = isnan(x) ? 0 : rank;
+	}
+	return _mm512_loadu_si512(ranks);
+}
+
+/* Two halves of a register from two places. */
+WIDE_INLINE __m512i
+join_halves(const uint8 *low, const uint8 *high)
+{
+	return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) low)),
+							  _mm256_loadu_si256((const __m256i *) high), 1);
+}
+
+/*
+ * The leaves of two trees that a row reaches.
+ *
+ * Byte j is the node behind inner node j of the one tree, byte 32 + j of the
+ * other: a leaf's number, or an inner node's byte with the sign bit set.
+ * Looking up the bytes in themselves doubles how many tests have been passed,
+ * and 32 are passed by all.
+ */
+WIDE_INLINE uint64
+two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others)
+{
+	const		__m512i place = _mm512_inserti64x4(_mm512_set1_epi8((char) 0xC0),
+												   _mm256_set1_epi8((char) 0xE0), 1);
+	__m512i		next[MODEL_RANK_ARRAYS];
+
+	for (int i = 0; i < MODEL_RANK_ARRAYS; i++)
+		next[i] = join_halves(tests + i * MODEL_PATH_LEAVES,
+							  others + i * MODEL_PATH_LEAVES);
+	ranks = _mm512_permutexvar_epi8(next[MODEL_RANK_COLUMN], ranks);
+	next[0] = _mm512_mask_mov_epi8(next[MODEL_RANK_NO],
+								   _mm512_cmple_epu8_mask(ranks, next[MODEL_RANK_RANK]),
+								   next[MODEL_RANK_YES]);
+	next[0] = _mm512_add_epi8(next[0], place);
+	for (int passed = 1; passed < MODEL_PATH_LEAVES; passed *= 2)
+		next[0] = _mm512_mask_permutexvar_epi8(next[0],
+											   _mm512_movepi8_mask(next[0]),
+											   next[0], next[0]);
+	return (uint32) _mm_cvtsi128_si32(_mm512_castsi512_si128(next[0])) % 32 |
+		(uint64) ((uint32) _mm_cvtsi128_si32(_mm512_extracti32x4_epi32(next[0], 2)) % 32) << 32;
+}
+
+/* Adds a leaf to a sum in the library's precision. */
+WIDE_INLINE double
+add_leaf(double sum, double value, bool float32)
+{
+	return float32 ? (float) sum + (float) value : sum + value;
+}
+
+/*
+ * The leaf that the row reaches in each tree, and the sum of their values.
+ */
+WIDE_INLINE double
+sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
+		   bool float32, double sum, uint32 *leaves)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
+	const double *values = MODEL_AT(image, double, trees->leaves);
+	const size_t width = MODEL_RANK_ARRAYS * MODEL_PATH_LEAVES;
+	size_t		count = trees->tree_count;
+
+	for (size_t i = 0; i + 1 < count; i += 2, tests += 2 * width)
+	{
+		uint64		found = two_leaves(ranks, tests, tests + width);
+
+		leaves[i] = tree[i].first_leaf + (uint32) found;
+		leaves[i + 1] = tree[i + 1].first_leaf + (uint32) (found >> 32);
+		sum = add_leaf(sum, values[leaves[i]], float32);
+		sum = add_leaf(sum, values[leaves[i + 1]], float32);
+	}
+	if (count % 2 != 0)
+	{
+		leaves[count - 1] = tree[count - 1].first_leaf +
+			(uint32) two_leaves(ranks, tests, tests);
+		sum = add_leaf(sum, values[leaves[count - 1]], float32);
+	}
+	return sum;
+}
+
+/* As model_rank_row, where the processor can. */
+WIDE void
+model_rank_row_wide(const ModelImage *image, const ModelTrees *trees,
+					const double *slots, uint32 *leaves, double *sum)
+{
+	__m512i		ranks = rank_row(image, trees, slots);
+
+	if (trees->flags & MODEL_TREES_FLOAT32)
+		*sum = sum_leaves(image, trees, ranks, true, *sum, leaves);
+	else
+		*sum = sum_leaves(image, trees, ranks, false, *sum, leaves);
+}
+
+#endif							/* x86-64 */
