@@ -85,6 +85,10 @@ src/model/kernel.o src/model/linear.o src/model/walk.o src/model/dense.o src/mod
 src/model/shap.o: \
 	CFLAGS += -O3
 
+# An argument's value and its null flag were stored one by one just before: a
+# load of both would wait for the stores.
+src/model/linear.o: CFLAGS += -fno-tree-slp-vectorize
+
 visage_models.so: $(MODELS_OBJS) src/exports.map
 	$(CC) $(CFLAGS) $(filter-out %.so,$(MODELS_OBJS)) $(LDFLAGS) $(LDFLAGS_SL) \
 		-shared -Wl,--version-script=src/exports.map -o $@ $(MODELS_LIBS) -lm

@@ -111,11 +111,7 @@ bind_call(BatchState *state, int number, TupleDesc tupdesc)
 						  position, context);
 		state->columns = Max(state->columns, position + 1);
 	}
-	call->workspace =
-		MemoryContextAllocExtended(context,
-								   model_workspace(entry->image, MODEL_BLOCK) *
-								   sizeof(double),
-								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	call->workspace = model_block_workspace(entry->image, context);
 }
 
 static void

@@ -62,6 +62,22 @@ model_bind(ModelEntry *entry, MemoryContext context)
 	return binding;
 }
 
+/*
+ * The workspace of a block, which begins with a cache line: its rows are
+ * read and written by whole lines, and two halves of two take twice as long.
+ */
+double *
+model_block_workspace(const ModelImage *image, MemoryContext context)
+{
+	size_t		size = model_workspace(image, MODEL_BLOCK) * sizeof(double);
+	void	   *space = MemoryContextAllocExtended(context,
+												   size + PG_CACHE_LINE_SIZE,
+												   MCXT_ALLOC_HUGE |
+												   MCXT_ALLOC_ZERO);
+
+	return (double *) CACHELINEALIGN(space);
+}
+
 /* Are all inputs float8 whose slots are the numbers themselves? */
 static bool
 is_plain(const ModelBinding *binding)

@@ -27,7 +27,6 @@
 #include "common/file_utils.h"
 #include "common/hashfn.h"
 #include "core/settings.h"
-#include "model/kernel.h"
 #include "model/model.h"
 #include "storage/fd.h"
 #include "storage/lock.h"

@@ -23,14 +23,17 @@
 /* The kernel adds in so many strands: term i to strand i % STRANDS. */
 #define STRANDS 4
 
+/* Two strands, in any place: the compiler's own vectors. */
+typedef double Pair __attribute__((vector_size(16), aligned(8)));
+
 /*
  * Terms coefficient * (argument - center), one a strand.  Those that fill up
  * the last group have the coefficient 0: they add 0, which changes no sum.
  */
 typedef struct LinearTerms
 {
-	double		coefficient[STRANDS];
-	double		center[STRANDS];
+	Pair		coefficient[STRANDS / 2];
+	Pair		center[STRANDS / 2];
 	uint32		offset[STRANDS];	/* of the argument: bytes */
 } LinearTerms;
 
@@ -38,6 +41,8 @@ struct ModelLinear
 {
 	double		bias;
 	bool		sigmoid;		/* of the sum */
+	uint32		in_order;		/* groups whose terms are of the arguments in
+								 * order: the first of all */
 	uint32		count;
 	LinearTerms groups[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -86,6 +91,7 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 	const ModelTerm *terms = MODEL_AT(image, ModelTerm, step->data);
 	ModelLinear *linear;
 	uint32		count;
+	uint32		in_order = 0;
 
 	for (uint32 i = 0; i < image->input_count; i++)
 		if (!sources[i].direct)
@@ -98,15 +104,35 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 	linear->bias = step->bias;
 	linear->sigmoid = image->score_steps == 2;
 	linear->count = count;
+	while (in_order < step->data_count && terms[in_order].slot == in_order)
+		in_order++;
+	linear->in_order = in_order / STRANDS;
 	for (uint32 i = 0; i < step->data_count; i++)
 	{
 		LinearTerms *group = &linear->groups[i / STRANDS];
 
-		group->coefficient[i % STRANDS] = terms[i].coefficient;
-		group->center[i % STRANDS] = terms[i].center;
+		group->coefficient[i % STRANDS / 2][i % 2] = terms[i].coefficient;
+		group->center[i % STRANDS / 2][i % 2] = terms[i].center;
 		group->offset[i % STRANDS] = terms[i].slot * sizeof(NullableDatum);
 	}
 	return linear;
+}
+
+static inline const NullableDatum *
+argument_at(const NullableDatum *arguments, uint32 offset)
+{
+	return (const NullableDatum *) ((const char *) arguments + offset);
+}
+
+/* Adds a pair's terms of these arguments; true where one is NULL. */
+static pg_attribute_always_inline bool
+add_pair(const LinearTerms *group, int pair, const NullableDatum *one,
+		 const NullableDatum *other, Pair *sums)
+{
+	Pair		x = {DatumGetFloat8(one->value), DatumGetFloat8(other->value)};
+
+	sums[pair] += group->coefficient[pair] * (x - group->center[pair]);
+	return one->isnull | other->isnull;
 }
 
 /* The score; false where the kernel must say. */
@@ -114,25 +140,25 @@ bool
 model_linear_score(const ModelLinear *linear, const NullableDatum *arguments,
 				   double *score)
 {
-	double		sums[STRANDS] = {linear->bias, 0, 0, 0};
+	const LinearTerms *group = linear->groups;
+	const LinearTerms *in_order = group + linear->in_order;
+	const LinearTerms *end = group + linear->count;
+	const NullableDatum *next = arguments;
+	Pair		sums[STRANDS / 2] = {{linear->bias, 0}, {0, 0}};
 	bool		any_null = false;
 	double		sum;
 
-	for (uint32 i = 0; i < linear->count; i++)
-	{
-		const LinearTerms *group = &linear->groups[i];
-
-		for (int j = 0; j < STRANDS; j++)
-		{
-			const NullableDatum *argument = (const NullableDatum *)
-			((const char *) arguments + group->offset[j]);
-
-			any_null |= argument->isnull;
-			sums[j] += group->coefficient[j] *
-				(DatumGetFloat8(argument->value) - group->center[j]);
-		}
-	}
-	sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+	for (; group < in_order; group++, next += STRANDS)
+		for (int j = 0; j < STRANDS / 2; j++)
+			any_null |= add_pair(group, j, &next[2 * j], &next[2 * j + 1],
+								 sums);
+	for (; group < end; group++)
+		for (int j = 0; j < STRANDS / 2; j++)
+			any_null |= add_pair(group, j,
+								 argument_at(arguments, group->offset[2 * j]),
+								 argument_at(arguments, group->offset[2 * j + 1]),
+								 sums);
+	sum = (sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1]);
 	if (any_null || !isfinite(sum))
 		return false;
 	*score = linear->sigmoid ? 1 / (1 + exp(-sum)) : sum;

@@ -130,6 +130,8 @@ typedef struct ModelBinding
 } ModelBinding;
 
 extern ModelBinding *model_bind(ModelEntry *entry, MemoryContext context);
+extern double *model_block_workspace(const ModelImage *image,
+									 MemoryContext context);
 extern ModelBinding *model_borrow_binding(ModelEntry *entry, int count,
 										  const Oid *types,
 										  MemoryContext until_reset);

@@ -338,7 +338,7 @@ bool
 model_rank_block(const ModelImage *image, const ModelTrees *trees,
 				 const double *slots, double *out)
 {
-	uint8		ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
+	pg_attribute_aligned(64) uint8 ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
 
 	if (trees->ranked_count == 0 || model_instructions() < MODEL_AVX2)
 		return false;

@@ -142,7 +142,7 @@ add_trees(const ModelImage *image, const ModelTrees *trees,
 	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
 	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
 	uint64		reach[2 * MODEL_DENSE_LEAVES];
-	uint8		numbers[MODEL_BLOCK];
+	pg_attribute_aligned(64) uint8 numbers[MODEL_BLOCK];
 
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
@@ -176,7 +176,7 @@ void
 model_rank_block_wide(const ModelImage *image, const ModelTrees *trees,
 					  const double *slots, double *out)
 {
-	uint8		ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
+	pg_attribute_aligned(64) uint8 ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
 
 	rank_block(image, trees, slots, ranks);
 	add_trees(image, trees, ranks, out);

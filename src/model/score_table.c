@@ -364,9 +364,7 @@ prepare_sink(ScoreSink *sink, const ScoreRequest *request, ModelEntry *entry,
 	}
 	model_bind_stored(sink->binding, query, sink->attributes,
 					  CurrentMemoryContext);
-	sink->block = palloc_extended(model_workspace(entry->image, MODEL_BLOCK) *
-								  sizeof(double),
-								  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	sink->block = model_block_workspace(entry->image, CurrentMemoryContext);
 	sink->memory = AllocSetContextCreate(CurrentMemoryContext,
 										 "visage scores",
 										 ALLOCSET_DEFAULT_SIZES);
