@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(visage_explain_json);
 
 typedef struct Explanation
 {
-	const ModelEntry *entry;
+	ModelEntry *entry;
 	const ModelImage *image;
 	const double *slots;
 	double	   *contributions;	/* one an input */
@@ -60,21 +60,18 @@ give(Explanation *explanation, uint32 slot, double amount)
 	explanation->contributions[input] += amount;
 }
 
-/* An ensemble's output, as far as it can be explained. */
-static void
-trace_trees(Explanation *explanation, const ModelStep *step, uint32 output,
-			double scale)
+/* What is kept of an ensemble, if it can be explained. */
+static const ShapPlan *
+plan_trees(const Explanation *explanation, const ModelTrees *trees)
 {
 	const ModelImage *image = explanation->image;
-	const ModelTrees *trees = MODEL_AT(image, ModelTrees, step->data);
 	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
 	const uint32 *origins = MODEL_AT(image, uint32, image->origins);
-	bool		base_last = (trees->flags & MODEL_TREES_BASE_LAST) != 0;
-	ShapTask	task = {.image = image,.trees = trees,.output = output,
-		.slots = explanation->slots,.scale = scale / trees->divisor,
-		.contributions = explanation->contributions,
-	.base = &explanation->base};
+	ShapPlan  **plans = &explanation->entry->shap_plans;
+	const ShapPlan *known = model_shap_find(*plans, trees);
 
+	if (known != NULL)
+		return known;
 	if (trees->aggregate != MODEL_TREES_SUM || trees->linear != 0)
 		refuse(explanation, "whose trees have linear leaves or are not added");
 	if (trees->covers == 0)
@@ -83,6 +80,24 @@ trace_trees(Explanation *explanation, const ModelStep *step, uint32 output,
 		if (!(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF) &&
 			origins[MODEL_NODE_SLOT(&nodes[i])] == MODEL_NONE)
 			refuse(explanation, "whose trees test combinations of inputs");
+	*plans = model_shap_plan(image, trees, *plans);
+	return *plans;
+}
+
+/* An ensemble's output, as far as it can be explained. */
+static void
+trace_trees(Explanation *explanation, const ModelStep *step, uint32 output,
+			double scale)
+{
+	const ModelImage *image = explanation->image;
+	const ModelTrees *trees = MODEL_AT(image, ModelTrees, step->data);
+	bool		base_last = (trees->flags & MODEL_TREES_BASE_LAST) != 0;
+	ShapTask	task = {.plan = plan_trees(explanation, trees),
+		.output = output,.slots = explanation->slots,
+		.scale = scale / trees->divisor,
+		.contributions = explanation->contributions,
+	.base = &explanation->base};
+
 	if (trees->flags & MODEL_TREES_FLOAT32)
 		explanation->rounded = true;
 	explanation->base += MODEL_AT(image, double, trees->base)[output] *
@@ -308,8 +323,7 @@ put_row(ReturnSetInfo *result, text * feature, text * value,
 
 /* Explains a row whose inputs are in the workspace; shares are sorted. */
 static Share *
-explain_row(Explanation *explanation, const ModelEntry *entry,
-			double *workspace)
+explain_row(Explanation *explanation, ModelEntry *entry, double *workspace)
 {
 	const ModelImage *image = entry->image;
 	Share	   *shares = palloc(sizeof(Share) * Max(image->input_count, 1));
@@ -365,7 +379,7 @@ answer(FunctionCallInfo fcinfo, ModelBinding *binding)
  * an array of objects.
  */
 Jsonb *
-model_reasons(const ModelEntry *entry, double *workspace, int top)
+model_reasons(ModelEntry *entry, double *workspace, int top)
 {
 	Explanation explanation = {0};
 	Share	   *shares = explain_row(&explanation, entry, workspace);

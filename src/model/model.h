@@ -194,8 +194,7 @@ extern bool model_call_linear(FunctionCallInfo fcinfo, double *score);
 /* ---- explain.c ---- */
 
 extern uint32 model_explained_inputs(const ModelImage *image);
-extern Jsonb *model_reasons(const ModelEntry *entry, double *workspace,
-							int top);
+extern Jsonb *model_reasons(ModelEntry *entry, double *workspace, int top);
 
 /* ---- support.c, batch.c, batch_run.c: for the planner ---- */
 

@@ -20,6 +20,16 @@
  * do the same with polynomials; all factors here are positive, so nothing
  * cancels.)
  *
+ * Where o_i = 0, (o_i - z_i) over i's factor is -1 / (1 - t), whatever z_i:
+ * once the row has left an input's side, more tests on it scale the products
+ * and give it nothing.  Where o_i = 1 and z_i = 1, the factor is 1: so an
+ * input that is not on the path yet needs no case of its own.
+ *
+ * Points know nothing of each other until all are added in the end.  So they
+ * come in eights, which are vectors of any width, and a tree that needs more
+ * is gone through again with the next eight.  Children come after their
+ * parents: down is one loop, and up is one.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -31,324 +41,458 @@
 #include "model/shap.h"
 #include "utils/memutils.h"
 
-/* Quadratures of up to so many points are kept. */
-#define KNOWN_POINTS 32
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86_KERNELS
+#endif
 
-/* Two numbers at once, in any place: the compiler's own vectors. */
-typedef double Pair __attribute__((vector_size(16), aligned(8)));
+#define SHAP_LANES 8
+#define SHAP_FEW 4				/* points of a tree that needs no more */
+#define SHAP_ALIGNMENT 64
 
-/*
- * Points t on (0, 1), in pairs; the last may have a second one of weight 0,
- * inside of (0, 1) as all others, where no factor is 0.
- */
-typedef struct Quadrature
+/* A number at each of eight points. */
+typedef struct ShapLanes
 {
-	int			count;			/* of pairs */
-	Pair	   *point;			/* t */
-	Pair	   *weight;
-	Pair	   *rest;			/* 1 - t */
-	Pair	   *inverse;		/* 1 / (1 - t) */
-} Quadrature;
+	double		at[SHAP_LANES] pg_attribute_aligned(SHAP_ALIGNMENT);
+} ShapLanes;
 
-/*
- * What the path says of an input so far.  Where the row does not pass (one
- * is 0) its factor is zero (1 - t), whose inverse needs no division a point.
- */
-typedef struct PathInput
+/* What processors take at once of them. */
+typedef double Vector16 __attribute__((vector_size(16), may_alias));
+#ifdef HAVE_X86_KERNELS
+typedef double Vector32 __attribute__((vector_size(32), may_alias));
+typedef double Vector64 __attribute__((vector_size(64), may_alias));
+#endif
+
+/* Eight points t on (0, 1), where no factor is 0. */
+typedef struct ShapPoints
 {
-	double		one;			/* 1 or 0; -1: not on the path */
-	double		zero;			/* share of the training rows */
-	const Pair *inverse;		/* of its factor, at each point, */
-	double		scale;			/* times this */
-} PathInput;
+	ShapLanes	point;			/* t */
+	ShapLanes	weight;
+	ShapLanes	rest;			/* 1 - t */
+	ShapLanes	rest_inverse;	/* 1 / (1 - t) */
+} ShapPoints;
 
+/* A quadrature: few points, which are half of the lanes, or full eights. */
+typedef struct ShapQuadrature
+{
+	struct ShapQuadrature *next;
+	int			count;
+	ShapPoints *points;
+} ShapQuadrature;
+
+/* An inner node; places are nodes numbered within their tree, root first. */
+typedef struct ShapNode
+{
+	uint32		place;
+	uint32		child;			/* place of the first of two */
+	uint32		input;			/* that is tested */
+	uint32		before;			/* place below the last test of this input
+								 * above, or the root */
+	uint32		leaf[2];		/* that a child is, times 2; 1: it is none */
+	double		part[2];		/* of the training rows that come here */
+} ShapNode;
+
+typedef struct ShapTree
+{
+	const ShapQuadrature *quadrature;
+	ShapNode   *inner;			/* in the order of places */
+	uint32		inner_count;
+	uint32		first;			/* node */
+	uint32		output;			/* or MODEL_NONE: all */
+} ShapTree;
+
+/* Takes about as much memory as the nodes take in the image. */
+struct ShapPlan
+{
+	ShapPlan   *next;
+	MemoryContext context;		/* of all this */
+	const ModelImage *image;
+	const ModelTrees *trees;
+	ShapTree   *tree;			/* one each */
+	double	   *base;			/* one an output: over the training rows */
+	ShapQuadrature *quadratures;
+	uint32		most_nodes;		/* of a tree */
+};
+
+/* What is known of a place while its tree is planned. */
+typedef struct Planned
+{
+	uint32		parent;
+	uint32		input;			/* that is tested here */
+	uint32		distinct;		/* inputs tested above */
+	double		share;			/* of the training rows */
+} Planned;
+
+/* A place on a row's way: first its product, then its sum. */
+typedef struct ShapPlace
+{
+	ShapLanes	sum;
+	ShapLanes	inverse;		/* of the factor of the input tested above */
+	bool		passed;			/* the row passes its tests so far, */
+	double		zero;			/* then: as so many training rows do */
+} ShapPlace;
+
+/* A row that is being explained. */
 typedef struct Shap
 {
-	const ShapTask *task;
 	const ModelNode *nodes;
-	const double *covers;
-	const double *leaves;
 	const uint32 *words;
-	const uint32 *origins;
+	const double *worth[2];		/* the output's leaves; the number 1 */
 	uint32		leaf_width;
-	uint32		leaf_output;	/* within a leaf */
-	Quadrature *quadrature;
-	PathInput  *path;			/* one an input */
-	Pair	   *frames;			/* three vectors a level */
+	bool		tests;			/* some nodes are no MODEL_TEST_AT_MOST */
+	const double *slots;
+	ShapPlace  *places;
+	ShapLanes  *totals;			/* one an input */
 } Shap;
 
-/* Points and weights on (0, 1), by Newton's method on Legendre's polynomial. */
-static void
-gauss_legendre(int n, double *point, double *weight)
+/* ---- quadratures ---- */
+
+static void *
+allocate_aligned(MemoryContext context, size_t size)
 {
-	for (int i = 0; i < n; i++)
-	{
-		double		x = cos(M_PI * (i + 0.75) / (n + 0.5));
-		double		slope = 1;
-
-		for (int round = 0; round < 10; round++)
-		{
-			double		p0 = 1;
-			double		p1 = x;
-
-			for (int k = 2; k <= n; k++)
-			{
-				double		p2 = ((2 * k - 1) * x * p1 - (k - 1) * p0) / k;
-
-				p0 = p1;
-				p1 = p2;
-			}
-			slope = n * (x * p1 - p0) / (x * x - 1);
-			if (fabs(p1 / slope) < 1e-16)
-				break;
-			x -= p1 / slope;
-		}
-		point[i] = (x + 1) / 2;
-		weight[i] = 1 / ((1 - x * x) * slope * slope);
-	}
+	return (void *) TYPEALIGN(SHAP_ALIGNMENT,
+							  MemoryContextAllocExtended(context,
+														 size + SHAP_ALIGNMENT,
+														 MCXT_ALLOC_HUGE));
 }
 
-/* The quadrature of this many points. */
-static Quadrature *
-find_quadrature(int count)
+/*
+ * Point number i of n on (0, 1), and its weight, by Newton's method on
+ * Legendre's polynomial.
+ */
+static void
+gauss_legendre(int n, int i, double *point, double *weight)
 {
-	static Quadrature *known[KNOWN_POINTS + 1];
-	MemoryContext context = count <= KNOWN_POINTS ? TopMemoryContext :
-	CurrentMemoryContext;
-	Quadrature *quadrature;
-	int			pairs;
+	double		x = cos(M_PI * (i + 0.75) / (n + 0.5));
+	double		slope = 1;
 
-	if (count <= KNOWN_POINTS && known[count] != NULL)
-		return known[count];
-	pairs = (count + 1) / 2;
-	quadrature = MemoryContextAlloc(context, sizeof(Quadrature));
-	quadrature->count = pairs;
-	quadrature->point = MemoryContextAllocZero(context,
-											   sizeof(Pair) * pairs * 4);
-	quadrature->weight = quadrature->point + pairs;
-	quadrature->rest = quadrature->weight + pairs;
-	quadrature->inverse = quadrature->rest + pairs;
-	gauss_legendre(count, (double *) quadrature->point,
-				   (double *) quadrature->weight);
-	if (count % 2 != 0)
-		quadrature->point[pairs - 1][1] = 0.5;
-	for (int k = 0; k < pairs; k++)
+	for (int round = 0; round < 10; round++)
 	{
-		quadrature->rest[k] = 1 - quadrature->point[k];
-		quadrature->inverse[k] = 1 / quadrature->rest[k];
+		double		p0 = 1;
+		double		p1 = x;
+
+		for (int k = 2; k <= n; k++)
+		{
+			double		p2 = ((2 * k - 1) * x * p1 - (k - 1) * p0) / k;
+
+			p0 = p1;
+			p1 = p2;
+		}
+		slope = n * (x * p1 - p0) / (x * x - 1);
+		if (fabs(p1 / slope) < 1e-16)
+			break;
+		x -= p1 / slope;
 	}
-	if (count <= KNOWN_POINTS)
-		known[count] = quadrature;
+	*point = (x + 1) / 2;
+	*weight = 1 / ((1 - x * x) * slope * slope);
+}
+
+/* n points are exact up to degree 2n - 1: enough for paths of 2n inputs. */
+static const ShapQuadrature *
+find_quadrature(ShapPlan *plan, uint32 inputs)
+{
+	ShapQuadrature *quadrature = plan->quadratures;
+	int			eights = Max((int) ((inputs + 15) / 16), 1);
+	int			count = inputs <= 2 * SHAP_FEW ? SHAP_FEW :
+	eights * SHAP_LANES;
+
+	while (quadrature != NULL && quadrature->count != count)
+		quadrature = quadrature->next;
+	if (quadrature != NULL)
+		return quadrature;
+	quadrature = MemoryContextAlloc(plan->context, sizeof(ShapQuadrature));
+	quadrature->count = count;
+	quadrature->points = allocate_aligned(plan->context,
+										  sizeof(ShapPoints) * eights);
+	for (int i = 0; i < count; i++)
+	{
+		ShapPoints *points = &quadrature->points[i / SHAP_LANES];
+		int			lane = i % SHAP_LANES;
+
+		CHECK_FOR_INTERRUPTS();
+		gauss_legendre(count, i, &points->point.at[lane],
+					   &points->weight.at[lane]);
+		points->rest.at[lane] = 1 - points->point.at[lane];
+		points->rest_inverse.at[lane] = 1 / points->rest.at[lane];
+	}
+	quadrature->next = plan->quadratures;
+	plan->quadratures = quadrature;
 	return quadrature;
 }
 
-static double
-dot(int count, const Pair *a, const Pair *b)
-{
-	Pair		sum = {0, 0};
+/* ---- plans ---- */
 
-	for (int k = 0; k < count; k++)
-		sum += a[k] * b[k];
-	return sum[0] + sum[1];
-}
-
-static void visit(Shap *shap, uint32 at, int level, double share,
-				  const Pair *product, Pair *total);
-
-static bool
-is_leaf(const Shap *shap, uint32 at)
-{
-	return (MODEL_NODE_TEST(&shap->nodes[at]) & MODEL_TEST_LEAF) != 0;
-}
-
-static double
-leaf_value(const Shap *shap, uint32 leaf)
-{
-	return shap->leaves[(size_t) shap->nodes[leaf].u.threshold *
-						shap->leaf_width + shap->leaf_output];
-}
-
-/*
- * Goes down one side of a node whose test is on this input; adds the sums of
- * the leaves below to total.
- */
+/* Adds a leaf to what is expected where no input is known. */
 static void
-visit_side(Shap *shap, uint32 child, int level, double share, uint32 input,
-		   double one, double zero, const Pair *product, Pair *total)
+plan_leaf(ShapPlan *plan, const ModelTree *tree, uint32 leaf, double share)
 {
-	const Quadrature *quadrature = shap->quadrature;
-	int			count = quadrature->count;
-	Pair	   *inverse = shap->frames + (size_t) level * 3 * count;
-	Pair	   *below = inverse + count;
-	Pair	   *sum = below + count;
-	PathInput	before = shap->path[input];
-	PathInput  *now = &shap->path[input];
-	double		change;
+	uint32		width = plan->trees->leaf_width;
+	const double *values = MODEL_AT(plan->image, double, plan->trees->leaves) +
+	(size_t) leaf * width;
+	double	   *base = plan->base + (width == 1 ? tree->output : 0);
 
-	now->one = one;
-	now->zero = zero;
-	if (one > 0)
-		for (int k = 0; k < count; k++)
-		{
-			Pair		factor = quadrature->point[k] +
-			quadrature->rest[k] * zero;
-
-			inverse[k] = 1 / factor;
-			below[k] = product[k] * factor;
-		}
-	else
-		for (int k = 0; k < count; k++)
-			below[k] = product[k] * (quadrature->rest[k] * zero);
-	now->inverse = one > 0 ? inverse : quadrature->inverse;
-	now->scale = one > 0 ? 1 : 1 / zero;
-	if (before.one >= 0)
-		for (int k = 0; k < count; k++)
-			below[k] *= before.inverse[k] * before.scale;
-	memset(sum, 0, sizeof(Pair) * count);
-	visit(shap, child, level + 1, share, below, sum);
-
-	/* leaves below count with the newest factor of their input only */
-	change = (one - zero) * now->scale * dot(count, sum, now->inverse);
-	if (before.one >= 0)
-		change -= (before.one - before.zero) * before.scale *
-			dot(count, sum, before.inverse);
-	shap->task->contributions[input] += shap->task->scale * change;
-	shap->path[input] = before;
-	for (int k = 0; k < count; k++)
-		total[k] += sum[k];
+	for (uint32 i = 0; i < width; i++)
+		base[i] += share * values[i];
 }
 
-/*
- * Goes to a leaf from a node whose test is on this input.  Here the input's
- * newest factor need not be divided out again: rest is the product without it.
- */
-static void
-visit_leaf(Shap *shap, uint32 leaf, double share, uint32 input, double one,
-		   double zero, const Pair *product, Pair *total)
+/* The place below the last test of this place's input above it, or the root. */
+static uint32
+find_before(const Planned *planned, uint32 place)
 {
-	const Quadrature *quadrature = shap->quadrature;
-	const PathInput *before = &shap->path[input];
-	double		value = leaf_value(shap, leaf);
-	Pair		newest = {0, 0};
-	Pair		earlier = {0, 0};
-	double		change;
+	uint32		input = planned[place].input;
 
-	for (int k = 0; k < quadrature->count; k++)
-	{
-		Pair		rest = product[k] * quadrature->weight[k];
-		Pair		below;
-
-		if (before->one >= 0)
-			rest *= before->inverse[k] * before->scale;
-		below = rest * (quadrature->point[k] * one +
-						quadrature->rest[k] * zero);
-		newest += rest;
-		if (before->one >= 0)
-			earlier += below * before->inverse[k];
-		total[k] += value * below;
-	}
-	change = (one - zero) * (newest[0] + newest[1]) -
-		(before->one - before->zero) * before->scale *
-		(earlier[0] + earlier[1]);
-	shap->task->contributions[input] += shap->task->scale * value * change;
-	*shap->task->base += shap->task->scale * value * share;
+	while (place != 0 && planned[planned[place].parent].input != input)
+		place = planned[place].parent;
+	return place;
 }
 
-/*
- * Visits an inner node, reached by this share of the training rows: adds what
- * its leaves are worth at each point to total.
- */
+/* Plans an inner node, whose parent is planned. */
 static void
-visit(Shap *shap, uint32 at, int level, double share, const Pair *product,
-	  Pair *total)
+plan_node(const ShapPlan *plan, const ModelTree *tree, uint32 place,
+		  Planned *planned, ShapNode *inner)
 {
-	const ModelNode *node = &shap->nodes[at];
-	uint32		input;
-	PathInput	before;
-	bool		holds;
+	const ModelNode *nodes = MODEL_AT(plan->image, ModelNode,
+									  plan->trees->nodes) + tree->root;
+	const double *covers = MODEL_AT(plan->image, double,
+									plan->trees->covers) + tree->root;
+	const uint32 *origins = MODEL_AT(plan->image, uint32,
+									 plan->image->origins);
+	Planned    *here = &planned[place];
 
-	check_stack_depth();
-	input = shap->origins[MODEL_NODE_SLOT(node)];
-	before = shap->path[input];
-	holds = model_test_holds(shap->words, node,
-							 shap->task->slots[MODEL_NODE_SLOT(node)]);
+	here->input = origins[MODEL_NODE_SLOT(&nodes[place])];
+	inner->place = place;
+	inner->child = nodes[place].next - tree->root;
+	inner->input = here->input;
+	inner->before = find_before(planned, place);
 	for (int side = 0; side < 2; side++)
 	{
-		uint32		child = node->next + side;
-		double		part = shap->covers[at] > 0 ?
-		shap->covers[child] / shap->covers[at] : 0;
-		double		one = before.one != 0 && holds == (side == 0);
-		double		zero = before.one >= 0 ? before.zero * part : part;
+		uint32		child = inner->child + side;
+		bool		leaf = MODEL_NODE_TEST(&nodes[child]) & MODEL_TEST_LEAF;
 
-		if (one <= 0 && zero <= 0)
-			continue;
-		if (is_leaf(shap, child))
-			visit_leaf(shap, child, share * part, input, one, zero, product,
-					   total);
-		else
-			visit_side(shap, child, level, share * part, input, one, zero,
-					   product, total);
+		inner->part[side] = covers[place] > 0 ?
+			covers[child] / covers[place] : 0;
+		inner->leaf[side] = leaf ? (uint32) nodes[child].u.threshold * 2 : 1;
+		planned[child].parent = place;
+		planned[child].distinct = here->distinct + (inner->before == 0);
+		planned[child].share = here->share * inner->part[side];
 	}
 }
 
-/* Points that are enough for a tree: its paths have at most depth inputs. */
-static int
-points_for(const ModelImage *image, uint32 depth)
+/* Plans a tree; planned has room for its nodes. */
+static void
+plan_tree(ShapPlan *plan, const ModelTree *tree, Planned *planned,
+		  ShapTree *result)
 {
-	return Max((Min(depth, image->input_count) + 1) / 2, 1);
+	const ModelNode *nodes = MODEL_AT(plan->image, ModelNode,
+									  plan->trees->nodes) + tree->root;
+	uint32		most = 0;
+
+	result->first = tree->root;
+	result->output = tree->output;
+	result->inner_count = 0;
+	result->inner = MemoryContextAllocExtended(plan->context,
+											   sizeof(ShapNode) *
+											   tree->leaf_count,
+											   MCXT_ALLOC_HUGE);
+	planned[0].distinct = 0;
+	planned[0].share = 1;
+	for (uint32 place = 0; place < tree->node_count; place++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (MODEL_NODE_TEST(&nodes[place]) & MODEL_TEST_LEAF)
+			plan_leaf(plan, tree, (uint32) nodes[place].u.threshold,
+					  planned[place].share);
+		else
+			plan_node(plan, tree, place, planned,
+					  &result->inner[result->inner_count++]);
+		most = Max(most, planned[place].distinct);
+	}
+	result->quadrature = find_quadrature(plan, most);
+}
+
+/*
+ * Plans an ensemble, each of whose tests is of one input, in memory that
+ * lasts until model_shap_free; next is what the plan points to.
+ */
+ShapPlan *
+model_shap_plan(const ModelImage *image, const ModelTrees *trees,
+				ShapPlan *next)
+{
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "visage explained trees",
+												  ALLOCSET_DEFAULT_SIZES);
+	ShapPlan   *plan = MemoryContextAllocZero(context, sizeof(ShapPlan));
+	Planned    *planned;
+
+	plan->next = next;
+	plan->context = context;
+	plan->image = image;
+	plan->trees = trees;
+	for (uint32 i = 0; i < trees->tree_count; i++)
+		plan->most_nodes = Max(plan->most_nodes, tree[i].node_count);
+	plan->tree = MemoryContextAllocExtended(context, sizeof(ShapTree) *
+											Max(trees->tree_count, 1),
+											MCXT_ALLOC_HUGE);
+	plan->base = MemoryContextAllocZero(context,
+										sizeof(double) * trees->output_count);
+	planned = palloc_extended(sizeof(Planned) * Max(plan->most_nodes, 1),
+							  MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < trees->tree_count; i++)
+		plan_tree(plan, &tree[i], planned, &plan->tree[i]);
+	pfree(planned);
+	MemoryContextSetParent(context, TopMemoryContext);
+	return plan;
+}
+
+/* The ensemble's plan, or NULL. */
+ShapPlan *
+model_shap_find(ShapPlan *plans, const ModelTrees *trees)
+{
+	while (plans != NULL && plans->trees != trees)
+		plans = plans->next;
+	return plans;
+}
+
+void
+model_shap_free(ShapPlan *plans)
+{
+	while (plans != NULL)
+	{
+		ShapPlan   *next = plans->next;
+
+		MemoryContextDelete(plans->context);
+		plans = next;
+	}
+}
+
+/* ---- rows ---- */
+
+/* The child that the row goes to from an inner node. */
+static pg_attribute_always_inline int
+shap_side(const Shap *shap, uint32 at)
+{
+	const ModelNode *node = &shap->nodes[at];
+	double		x = shap->slots[MODEL_NODE_SLOT(node)];
+
+	return shap->tests ? !model_test_holds(shap->words, node, x) :
+		!(x <= node->u.threshold);
+}
+
+/* What a child is worth: a leaf its value, an inner node 1; without a branch. */
+static pg_attribute_always_inline double
+shap_worth(const Shap *shap, uint32 leaf)
+{
+	return shap->worth[leaf & 1][(size_t) (leaf >> 1) * shap->leaf_width];
+}
+
+#define SHAP_NAME(what) what##_plain_four
+#define SHAP_COUNT 4
+#define SHAP_VECTOR Vector16
+#define SHAP_TARGET
+#include "model/shap_kernel.h"
+
+#define SHAP_NAME(what) what##_plain_eight
+#define SHAP_COUNT 8
+#define SHAP_VECTOR Vector16
+#define SHAP_TARGET
+#include "model/shap_kernel.h"
+
+#ifdef HAVE_X86_KERNELS
+
+#define SHAP_NAME(what) what##_avx2_four
+#define SHAP_COUNT 4
+#define SHAP_VECTOR Vector32
+#define SHAP_TARGET __attribute__((target("avx2")))
+#include "model/shap_kernel.h"
+
+#define SHAP_NAME(what) what##_avx2_eight
+#define SHAP_COUNT 8
+#define SHAP_VECTOR Vector32
+#define SHAP_TARGET __attribute__((target("avx2")))
+#include "model/shap_kernel.h"
+
+#define SHAP_NAME(what) what##_avx512_eight
+#define SHAP_COUNT 8
+#define SHAP_VECTOR Vector64
+#define SHAP_TARGET __attribute__((target("avx512f")))
+#include "model/shap_kernel.h"
+
+#endif							/* HAVE_X86_KERNELS */
+
+typedef void (*ShapKernel) (const Shap *shap, const ShapTree *tree,
+							const ShapPoints *points);
+
+/* The best that this processor has, for four points or eight. */
+static ShapKernel
+choose_kernel(bool four)
+{
+#ifdef HAVE_X86_KERNELS
+	if (!four && __builtin_cpu_supports("avx512f"))
+		return explain_avx512_eight;
+	if (__builtin_cpu_supports("avx2"))
+		return four ? explain_avx2_four : explain_avx2_eight;
+#endif
+	return four ? explain_plain_four : explain_plain_eight;
+}
+
+/* Adds a tree to the totals. */
+static void
+explain_tree(const Shap *shap, const ShapTree *tree)
+{
+	static ShapKernel kernels[2] = {NULL, NULL};
+	const ShapQuadrature *quadrature = tree->quadrature;
+	bool		four = quadrature->count == SHAP_FEW;
+	ShapPlace  *root = &shap->places[0];
+
+	if (kernels[four] == NULL)
+		kernels[four] = choose_kernel(four);
+	root->passed = true;
+	root->zero = 1;
+	for (int k = 0; k < SHAP_LANES; k++)
+		root->inverse.at[k] = 1;
+	for (int i = 0; i * SHAP_LANES < quadrature->count; i++)
+	{
+		root->sum = quadrature->points[i].weight;
+		kernels[four] (shap, tree, &quadrature->points[i]);
+	}
 }
 
 /* Adds the contributions of all trees of the task's output. */
 void
 model_shap(const ShapTask *task)
 {
-	const ModelImage *image = task->image;
-	const ModelTrees *trees = task->trees;
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
-	Shap		shap = {.task = task};
-	uint32		depth = 0;
-	int			most;
-	Pair		one = {1, 1};
-	Pair	   *first;
-
-	shap.nodes = MODEL_AT(image, ModelNode, trees->nodes);
-	shap.covers = MODEL_AT(image, double, trees->covers);
-	shap.leaves = MODEL_AT(image, double, trees->leaves);
-	shap.words = MODEL_AT(image, uint32, trees->words);
-	shap.origins = MODEL_AT(image, uint32, image->origins);
-	shap.leaf_width = trees->leaf_width;
-	shap.leaf_output = trees->leaf_width == 1 ? 0 : task->output;
-	for (uint32 i = 0; i < trees->tree_count; i++)
-		depth = Max(depth, tree[i].depth);
-	most = (points_for(image, depth) + 1) / 2;
-	first = palloc(sizeof(Pair) * most * 2);
-	shap.path = palloc(sizeof(PathInput) * Max(image->input_count, 1));
-	for (uint32 i = 0; i < image->input_count; i++)
-		shap.path[i] = (PathInput)
-	{
-		-1, -1, NULL, 0
+	static const double one = 1;
+	const ShapPlan *plan = task->plan;
+	const ModelImage *image = plan->image;
+	const ModelTrees *trees = plan->trees;
+	size_t		size = sizeof(ShapPlace) * plan->most_nodes +
+	sizeof(ShapLanes) * image->input_count;
+	void	   *memory = palloc_extended(size + SHAP_ALIGNMENT,
+										 MCXT_ALLOC_HUGE);
+	Shap		shap = {
+		.nodes = MODEL_AT(image, ModelNode, trees->nodes),
+		.words = MODEL_AT(image, uint32, trees->words),
+		.worth = {MODEL_AT(image, double, trees->leaves) +
+		(trees->leaf_width == 1 ? 0 : task->output), &one},
+		.leaf_width = trees->leaf_width,
+		.tests = (trees->flags & MODEL_TREES_TESTS) != 0,
+		.slots = task->slots,
+		.totals = (ShapLanes *) TYPEALIGN(SHAP_ALIGNMENT, memory)
 	};
-	shap.frames = palloc_extended(sizeof(Pair) * 3 * most *
-								  ((size_t) depth + 1), MCXT_ALLOC_HUGE);
+
+	shap.places = (ShapPlace *) (shap.totals + image->input_count);
+	memset(shap.totals, 0, sizeof(ShapLanes) * image->input_count);
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
-		Pair	   *total = first + most;
-
-		if (tree[i].output != MODEL_NONE && tree[i].output != task->output)
-			continue;
 		CHECK_FOR_INTERRUPTS();
-		shap.quadrature = find_quadrature(points_for(image, tree[i].depth));
-		for (int k = 0; k < most; k++)
-		{
-			first[k] = one;
-			total[k] = one - one;
-		}
-		if (is_leaf(&shap, tree[i].root))
-			*task->base += task->scale * leaf_value(&shap, tree[i].root);
-		else
-			visit(&shap, tree[i].root, 0, 1, first, total);
+		if (plan->tree[i].inner_count > 0 &&
+			(plan->tree[i].output == MODEL_NONE ||
+			 plan->tree[i].output == task->output))
+			explain_tree(&shap, &plan->tree[i]);
 	}
-	pfree(shap.frames);
-	pfree(shap.path);
-	pfree(first);
+	for (uint32 i = 0; i < image->input_count; i++)
+		for (int k = 0; k < SHAP_LANES; k++)
+			task->contributions[i] += task->scale * shap.totals[i].at[k];
+	*task->base += task->scale * plan->base[task->output];
+	pfree(memory);
 }

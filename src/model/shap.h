@@ -10,11 +10,13 @@
 
 #include "model/image.h"
 
+/* What a session finds out once of an ensemble that it explains. */
+typedef struct ShapPlan ShapPlan;
+
 /* Where contributions go. */
 typedef struct ShapTask
 {
-	const ModelImage *image;
-	const ModelTrees *trees;
+	const ShapPlan *plan;
 	uint32		output;			/* of the ensemble */
 	const double *slots;		/* of the row, which has run */
 	double		scale;			/* of every contribution */
@@ -22,6 +24,10 @@ typedef struct ShapTask
 	double	   *base;			/* added to */
 } ShapTask;
 
+extern ShapPlan *model_shap_plan(const ModelImage *image,
+								 const ModelTrees *trees, ShapPlan *next);
+extern ShapPlan *model_shap_find(ShapPlan *plans, const ModelTrees *trees);
+extern void model_shap_free(ShapPlan *plans);
 extern void model_shap(const ShapTask *task);
 
 #endif							/* VISAGE_SHAP_H */

@@ -25,6 +25,7 @@
 #include "access/relation.h"
 #include "commands/trigger.h"
 #include "model/model.h"
+#include "model/shap.h"
 #include "storage/sinval.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -189,6 +190,7 @@ drop_entry(int position)
 	}
 	entries[position] = entries[--entry_count];
 	model_free_bindings(entry);
+	model_shap_free(entry->shap_plans);
 	model_file_unmap(entry->image, entry->mapped);
 	pfree(entry);
 }

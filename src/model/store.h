@@ -45,6 +45,7 @@ typedef struct ModelEntry
 	TimestampTz used_by;		/* statement */
 	TimestampTz touched;		/* when its file was last marked as used */
 	struct ModelBinding *bindings;	/* that nobody has borrowed; of bind.c */
+	struct ShapPlan *shap_plans;	/* of ensembles explained; of shap.c */
 } ModelEntry;
 
 /* What tells one snapshot from another, and the earlier from the later. */
