@@ -1,6 +1,7 @@
 """visage_explain against its definition: Shapley values by all coalitions, of
 random trees that test an input again and again, some where no training row
-went, for rows on a threshold and with missing values."""
+went, for rows on a threshold and with missing values.  Trees whose paths have
+too many inputs for that are taken leaf by leaf."""
 
 import itertools
 import math
@@ -13,6 +14,8 @@ INPUTS = "abcdef"
 THRESHOLDS = (-1.5, -0.5, 0.0, 0.5, 1.5)
 ROWS = 12
 MODELS = 40
+# inputs on the longest path: about where a quadrature has as many points as it needs
+LONG = (7, 8, 9, 15, 16, 17, 18, 31, 32, 33, 50)
 
 
 def grow(chance, depth):
@@ -21,6 +24,21 @@ def grow(chance, depth):
         return (chance.choice((0, 0, 1, 2, 7)), chance.uniform(-2, 2))
     left, right = grow(chance, depth - 1), grow(chance, depth - 1)
     return (left[0] + right[0], chance.randrange(len(INPUTS)), chance.choice(THRESHOLDS), chance.random() < 0.5, left, right)
+
+
+def grow_long(chance, inputs):
+    """A tree with a path of this many inputs, some tested twice, and short ways off it."""
+    places = list(range(inputs)) + [chance.randrange(inputs) for _ in range(inputs // 3)]
+    chance.shuffle(places)
+    tree = (3, chance.uniform(-2, 2))
+    for place in places:
+        off = (chance.choice((1, 2, 7)), chance.uniform(-2, 2))
+        if chance.random() < 0.3:
+            more = (4, chance.uniform(-2, 2))
+            off = (off[0] + more[0], chance.randrange(inputs), chance.choice(THRESHOLDS), chance.random() < 0.5, off, more)
+        left, right = (tree, off) if chance.random() < 0.5 else (off, tree)
+        tree = (left[0] + right[0], place, chance.choice(THRESHOLDS), chance.random() < 0.5, left, right)
+    return tree
 
 
 def as_text(number, tree):
@@ -54,10 +72,10 @@ def as_text(number, tree):
     return text + "is_linear=0\nshrinkage=1\n\n\n"
 
 
-def model(trees):
+def model(trees, names=INPUTS):
     blocks = [as_text(number, tree) for number, tree in enumerate(trees)]
     return ("tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=%d\nobjective=regression\nfeature_names=%s\nfeature_infos=%s\ntree_sizes=%s\n\n"
-            % (len(INPUTS) - 1, " ".join(INPUTS), " ".join("[-2:2]" for _ in INPUTS), " ".join(str(len(block)) for block in blocks))
+            % (len(names) - 1, " ".join(names), " ".join("[-2:2]" for _ in names), " ".join(str(len(block)) for block in blocks))
             + "".join(blocks) + "end of trees\n")
 
 
@@ -85,7 +103,50 @@ def shapley(trees, row):
     return result
 
 
+def leaves(tree, row, path=None):
+    """Each leaf's value, and for its path's inputs: does the row pass, what share of the training rows does."""
+    path = path or {}
+    if len(tree) == 2:
+        yield tree[1], path
+        return
+    cover, place, threshold, missing_left, *sides = tree
+    goes_left = missing_left if row[place] is None else row[place] <= threshold
+    for side, passes in zip(sides, (goes_left, not goes_left)):
+        one, zero = path.get(place, (1, 1.0))
+        yield from leaves(side, row, {**path, place: (one * passes, zero * side[0] / cover)})
+
+
+def times(polynomial, one, zero):
+    """The polynomial times (one x + zero)."""
+    result = [zero * value for value in polynomial] + [0.0]
+    for power, value in enumerate(polynomial):
+        result[power + 1] += one * value
+    return result
+
+
+def shapley_by_leaves(tree, row, names):
+    """The same as shapley, of one tree.  Power k of a polynomial stands for coalitions of k inputs."""
+    result = dict.fromkeys((None, *names), 0.0)
+    for value, path in leaves(tree, row):
+        result[None] += value * math.prod(zero for _, zero in path.values())
+        for place, (one, zero) in path.items():
+            polynomial = [value * (one - zero)]
+            for other in path.keys() - {place}:
+                polynomial = times(polynomial, *path[other])
+            result[names[place]] += sum(part / (len(path) * math.comb(len(path) - 1, size)) for size, part in enumerate(polynomial))
+    return result
+
+
 class Explain(unittest.TestCase):
+    def check_row(self, connection, row, expected):
+        values = ", ".join("NULL::float8" if value is None else "%r::float8" % value for value in row)
+        found = dict(connection.execute("SELECT feature, contribution FROM visage_explain('t', %s)" % values).fetchall())
+        score, = connection.execute("SELECT visage_score('t', %s)" % values).fetchone()
+        self.assertEqual({name for name, value in expected.items() if abs(value) > 1e-9} - set(found), set())
+        for name, value in found.items():
+            self.assertAlmostEqual(value, expected[name], delta=1e-9, msg=name)
+        self.assertAlmostEqual(sum(found.values()), score, delta=1e-9)
+
     def test_against_all_coalitions(self):
         chance = random.Random(20261130)
         with house.Database("explain") as database, database.connect("engineer") as connection:
@@ -94,15 +155,20 @@ class Explain(unittest.TestCase):
                 connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::text, 'lightgbm'))", [model(trees)])
                 for _ in range(ROWS):
                     row = [chance.choice((None, *THRESHOLDS, chance.uniform(-2, 2))) for _ in INPUTS]
-                    expected = shapley(trees, row)
-                    values = ", ".join("NULL::float8" if value is None else "%r::float8" % value for value in row)
-                    found = dict(connection.execute("SELECT feature, contribution FROM visage_explain('t', %s)" % values).fetchall())
-                    score, = connection.execute("SELECT visage_score('t', %s)" % values).fetchone()
                     with self.subTest(model=number, row=row):
-                        self.assertEqual({name for name, value in expected.items() if abs(value) > 1e-9} - set(found), set())
-                        for name, value in found.items():
-                            self.assertAlmostEqual(value, expected[name], delta=1e-9, msg=name)
-                        self.assertAlmostEqual(sum(found.values()), score, delta=1e-9)
+                        self.check_row(connection, row, shapley(trees, row))
+
+    def test_long_paths(self):
+        chance = random.Random(20261201)
+        with house.Database("explain_long") as database, database.connect("engineer") as connection:
+            for inputs in LONG:
+                tree = grow_long(chance, inputs)
+                names = ["i%d" % place for place in range(inputs)]
+                connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::text, 'lightgbm'))", [model([tree], names)])
+                for _ in range(4):
+                    row = [chance.choice((None, *THRESHOLDS, chance.uniform(-2, 2))) for _ in names]
+                    with self.subTest(inputs=inputs, row=row):
+                        self.check_row(connection, row, shapley_by_leaves(tree, row, names))
 
 
 if __name__ == "__main__":
