@@ -60,18 +60,18 @@ give(Explanation *explanation, uint32 slot, double amount)
 	explanation->contributions[input] += amount;
 }
 
-/* What is kept of an ensemble, if it can be explained. */
-static const ShapPlan *
+/* The plan of an ensemble, if it can be explained. */
+static ShapPlan *
 plan_trees(const Explanation *explanation, const ModelTrees *trees)
 {
 	const ModelImage *image = explanation->image;
 	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
 	const uint32 *origins = MODEL_AT(image, uint32, image->origins);
 	ShapPlan  **plans = &explanation->entry->shap_plans;
-	const ShapPlan *known = model_shap_find(*plans, trees);
+	ShapPlan   *plan = model_shap_find(*plans, trees);
 
-	if (known != NULL)
-		return known;
+	if (plan != NULL)
+		return plan;
 	if (trees->aggregate != MODEL_TREES_SUM || trees->linear != 0)
 		refuse(explanation, "whose trees have linear leaves or are not added");
 	if (trees->covers == 0)
@@ -80,8 +80,9 @@ plan_trees(const Explanation *explanation, const ModelTrees *trees)
 		if (!(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF) &&
 			origins[MODEL_NODE_SLOT(&nodes[i])] == MODEL_NONE)
 			refuse(explanation, "whose trees test combinations of inputs");
-	*plans = model_shap_plan(image, trees, *plans);
-	return *plans;
+	plan = model_shap_plan(image, trees);
+	model_shap_keep(plan, plans);
+	return plan;
 }
 
 /* An ensemble's output, as far as it can be explained. */
@@ -103,6 +104,7 @@ trace_trees(Explanation *explanation, const ModelStep *step, uint32 output,
 	explanation->base += MODEL_AT(image, double, trees->base)[output] *
 		(base_last ? scale : task.scale);
 	model_shap(&task);
+	model_shap_release(task.plan);
 }
 
 static void

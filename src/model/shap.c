@@ -100,10 +100,16 @@ typedef struct ShapTree
 	uint32		output;			/* or MODEL_NONE: all */
 } ShapTree;
 
-/* Takes about as much memory as the nodes take in the image. */
+/*
+ * Takes about as much memory as the nodes take in the image.  A session keeps
+ * those of up to so many nodes, which is a megabyte.
+ */
+#define SHAP_KEPT 50000
+
 struct ShapPlan
 {
-	ShapPlan   *next;
+	ShapPlan   *next;			/* of those kept */
+	bool		kept;
 	MemoryContext context;		/* of all this */
 	const ModelImage *image;
 	const ModelTrees *trees;
@@ -309,13 +315,9 @@ plan_tree(ShapPlan *plan, const ModelTree *tree, Planned *planned,
 	result->quadrature = find_quadrature(plan, most);
 }
 
-/*
- * Plans an ensemble, each of whose tests is of one input, in memory that
- * lasts until model_shap_free; next is what the plan points to.
- */
+/* Plans an ensemble, each of whose tests is of one input. */
 ShapPlan *
-model_shap_plan(const ModelImage *image, const ModelTrees *trees,
-				ShapPlan *next)
+model_shap_plan(const ModelImage *image, const ModelTrees *trees)
 {
 	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
@@ -324,7 +326,6 @@ model_shap_plan(const ModelImage *image, const ModelTrees *trees,
 	ShapPlan   *plan = MemoryContextAllocZero(context, sizeof(ShapPlan));
 	Planned    *planned;
 
-	plan->next = next;
 	plan->context = context;
 	plan->image = image;
 	plan->trees = trees;
@@ -340,8 +341,27 @@ model_shap_plan(const ModelImage *image, const ModelTrees *trees,
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		plan_tree(plan, &tree[i], planned, &plan->tree[i]);
 	pfree(planned);
-	MemoryContextSetParent(context, TopMemoryContext);
 	return plan;
+}
+
+/* Keeps the plan among those of its model until model_shap_free, if small. */
+void
+model_shap_keep(ShapPlan *plan, ShapPlan **plans)
+{
+	if (plan->trees->node_count > SHAP_KEPT)
+		return;
+	plan->kept = true;
+	plan->next = *plans;
+	*plans = plan;
+	MemoryContextSetParent(plan->context, TopMemoryContext);
+}
+
+/* After a row has been explained. */
+void
+model_shap_release(ShapPlan *plan)
+{
+	if (!plan->kept)
+		MemoryContextDelete(plan->context);
 }
 
 /* The ensemble's plan, or NULL. */
@@ -422,14 +442,14 @@ shap_worth(const Shap *shap, uint32 leaf)
 typedef void (*ShapKernel) (const Shap *shap, const ShapTree *tree,
 							const ShapPoints *points);
 
-/* The best that this processor has, for four points or eight. */
+/* The best that may be used, for four points or eight. */
 static ShapKernel
 choose_kernel(bool four)
 {
 #ifdef HAVE_X86_KERNELS
-	if (!four && __builtin_cpu_supports("avx512f"))
+	if (!four && model_instructions() == MODEL_AVX512)
 		return explain_avx512_eight;
-	if (__builtin_cpu_supports("avx2"))
+	if (model_instructions() >= MODEL_AVX2)
 		return four ? explain_avx2_four : explain_avx2_eight;
 #endif
 	return four ? explain_plain_four : explain_plain_eight;
@@ -439,13 +459,10 @@ choose_kernel(bool four)
 static void
 explain_tree(const Shap *shap, const ShapTree *tree)
 {
-	static ShapKernel kernels[2] = {NULL, NULL};
 	const ShapQuadrature *quadrature = tree->quadrature;
-	bool		four = quadrature->count == SHAP_FEW;
+	ShapKernel	kernel = choose_kernel(quadrature->count == SHAP_FEW);
 	ShapPlace  *root = &shap->places[0];
 
-	if (kernels[four] == NULL)
-		kernels[four] = choose_kernel(four);
 	root->passed = true;
 	root->zero = 1;
 	for (int k = 0; k < SHAP_LANES; k++)
@@ -453,7 +470,7 @@ explain_tree(const Shap *shap, const ShapTree *tree)
 	for (int i = 0; i * SHAP_LANES < quadrature->count; i++)
 	{
 		root->sum = quadrature->points[i].weight;
-		kernels[four] (shap, tree, &quadrature->points[i]);
+		kernel(shap, tree, &quadrature->points[i]);
 	}
 }
 

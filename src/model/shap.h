@@ -16,7 +16,7 @@ typedef struct ShapPlan ShapPlan;
 /* Where contributions go. */
 typedef struct ShapTask
 {
-	const ShapPlan *plan;
+	ShapPlan   *plan;
 	uint32		output;			/* of the ensemble */
 	const double *slots;		/* of the row, which has run */
 	double		scale;			/* of every contribution */
@@ -25,7 +25,9 @@ typedef struct ShapTask
 } ShapTask;
 
 extern ShapPlan *model_shap_plan(const ModelImage *image,
-								 const ModelTrees *trees, ShapPlan *next);
+								 const ModelTrees *trees);
+extern void model_shap_keep(ShapPlan *plan, ShapPlan **plans);
+extern void model_shap_release(ShapPlan *plan);
 extern ShapPlan *model_shap_find(ShapPlan *plans, const ModelTrees *trees);
 extern void model_shap_free(ShapPlan *plans);
 extern void model_shap(const ShapTask *task);

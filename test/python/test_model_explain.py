@@ -170,6 +170,19 @@ class Explain(unittest.TestCase):
                     with self.subTest(inputs=inputs, row=row):
                         self.check_row(connection, row, shapley_by_leaves(tree, row, names))
 
+    def test_an_ensemble_too_large_for_its_plan_to_be_kept(self):
+        chance = random.Random(20261202)
+        trees = [grow_long(chance, 40) for _ in range(30)]
+        copies = 20
+        names = ["i%d" % place for place in range(40)]
+        self.assertGreater(copies * sum(2 * len(list(leaves(tree, [0] * 40))) - 1 for tree in trees), 50000)
+        with house.Database("explain_large") as database, database.connect("engineer") as connection:
+            connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::text, 'lightgbm'))", [model(trees * copies, names)])
+            for _ in range(2):
+                row = [chance.choice((None, *THRESHOLDS)) for _ in names]
+                alone = [shapley_by_leaves(tree, row, names) for tree in trees]
+                self.check_row(connection, row, {name: copies * sum(one[name] for one in alone) for name in (None, *names)})
+
 
 if __name__ == "__main__":
     unittest.main()
