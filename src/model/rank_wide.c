@@ -239,16 +239,25 @@ join_halves(const uint8 *low, const uint8 *high)
 							  _mm256_loadu_si256((const __m256i *) high), 1);
 }
 
+/* Looks up the bytes that are inner nodes in the bytes themselves. */
+WIDE_INLINE __m512i
+two_steps_for_one(__m512i next)
+{
+	return _mm512_mask_permutexvar_epi8(next, _mm512_movepi8_mask(next), next,
+										next);
+}
+
 /*
  * The leaves of two trees that a row reaches.
  *
  * Byte j is the node behind inner node j of the one tree, byte 32 + j of the
  * other: a leaf's number, or an inner node's byte with the sign bit set.
- * Looking up the bytes in themselves doubles how many tests have been passed,
- * and 32 are passed by all.
+ * Looking up the bytes in themselves doubles how many tests have been passed.
+ * Sixteen are mostly enough; depth has a bit beyond where they may not be.
  */
 WIDE_INLINE uint64
-two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others)
+two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others,
+		   uint32 depth)
 {
 	const		__m512i place = _mm512_inserti64x4(_mm512_set1_epi8((char) 0xC0),
 												   _mm256_set1_epi8((char) 0xE0), 1);
@@ -262,10 +271,10 @@ two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others)
 								   _mm512_cmple_epu8_mask(ranks, next[MODEL_RANK_RANK]),
 								   next[MODEL_RANK_YES]);
 	next[0] = _mm512_add_epi8(next[0], place);
-	for (int passed = 1; passed < MODEL_PATH_LEAVES; passed *= 2)
-		next[0] = _mm512_mask_permutexvar_epi8(next[0],
-											   _mm512_movepi8_mask(next[0]),
-											   next[0], next[0]);
+	for (int passed = 1; passed < MODEL_PATH_LEAVES / 2; passed *= 2)
+		next[0] = two_steps_for_one(next[0]);
+	if (unlikely(depth >= MODEL_PATH_LEAVES / 2))
+		next[0] = two_steps_for_one(next[0]);
 	return (uint32) _mm_cvtsi128_si32(_mm512_castsi512_si128(next[0])) % 32 |
 		(uint64) ((uint32) _mm_cvtsi128_si32(_mm512_extracti32x4_epi32(next[0], 2)) % 32) << 32;
 }
@@ -292,7 +301,8 @@ sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
 
 	for (size_t i = 0; i + 1 < count; i += 2, tests += 2 * width)
 	{
-		uint64		found = two_leaves(ranks, tests, tests + width);
+		uint64		found = two_leaves(ranks, tests, tests + width,
+									   tree[i].depth | tree[i + 1].depth);
 
 		leaves[i] = tree[i].first_leaf + (uint32) found;
 		leaves[i + 1] = tree[i + 1].first_leaf + (uint32) (found >> 32);
@@ -302,7 +312,7 @@ sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
 	if (count % 2 != 0)
 	{
 		leaves[count - 1] = tree[count - 1].first_leaf +
-			(uint32) two_leaves(ranks, tests, tests);
+			(uint32) two_leaves(ranks, tests, tests, tree[count - 1].depth);
 		sum = add_leaf(sum, values[leaves[count - 1]], float32);
 	}
 	return sum;

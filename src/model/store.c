@@ -124,20 +124,26 @@ remember(List *keys, ImageKey key)
 	return keys;
 }
 
-/* Once a session, before anything is kept. */
+/* Once a session. */
 static void
-start_watching(void)
+watch(void)
 {
 	HASHCTL		control = {.keysize = MODEL_MAX_REFERENCE,
 	.entrysize = sizeof(KnownName)};
 
-	if (names != NULL)
-		return;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterXactCallback(transaction_ends, NULL);
 	RegisterSubXactCallback(subtransaction_ends, NULL);
 	names = hash_create("visage models", 32, &control,
 						HASH_ELEM | HASH_STRINGS);
+}
+
+/* Before anything is kept. */
+static inline void
+start_watching(void)
+{
+	if (names == NULL)
+		watch();
 }
 
 /*
