@@ -20,7 +20,7 @@ look(void)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("popcnt") ||
-		!__builtin_cpu_supports("bmi"))
+		!__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
 		return MODEL_PLAIN;
 	/* Ice Lake's and Zen 4's; those before compare ranks by AVX2 as fast */
 	if (!__builtin_cpu_supports("avx512f") ||

@@ -21,7 +21,7 @@
 
 /* what model_instructions() asks for */
 #define WIDE_TARGET \
-	target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt,bmi")
+	target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt,bmi,bmi2")
 #define WIDE __attribute__((WIDE_TARGET))
 #define WIDE_INLINE __attribute__((WIDE_TARGET, always_inline)) static inline
 
@@ -95,15 +95,34 @@ rank_block(const ModelImage *image, const ModelTrees *trees,
 	}
 }
 
+/* The values of eight rows' leaves, of 32 that are in registers. */
+WIDE_INLINE __m512d
+pick_leaves(const __m512d * values, __m512i number)
+{
+	__m512d		low = _mm512_permutex2var_pd(values[0], number, values[1]);
+	__m512d		high = _mm512_permutex2var_pd(values[2], number, values[3]);
+
+	return _mm512_mask_mov_pd(low, _mm512_test_epi64_mask(number, _mm512_set1_epi64(16)),
+							  high);
+}
+
 /* Adds each row's leaf of a tree. */
 WIDE_INLINE void
-add_leaves(const uint8 *numbers, const double *values, bool float32,
-		   double *sum)
+add_leaves(const uint8 *numbers, const double *values, int leaves,
+		   bool float32, double *sum)
 {
+	bool		few = leaves <= MODEL_PATH_LEAVES;
+	uint32		present = _bzhi_u32(~0, leaves);
+	__m512d		all[4] = {_mm512_setzero_pd()};
+
+	for (int i = 0; few && i < 4; i++)
+		all[i] = _mm512_maskz_loadu_pd(present >> (8 * i) & 0xFF,
+									   values + 8 * i);
 	for (int row = 0; row < MODEL_BLOCK; row += 8)
 	{
 		__m512i		number = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *) (numbers + row)));
-		__m512d		leaf = _mm512_i64gather_pd(number, values, 8);
+		__m512d		leaf = few ? pick_leaves(all, number) :
+		_mm512_i64gather_pd(number, values, 8);
 		__m512d		sums = _mm512_loadu_pd(sum + row);
 
 		if (float32)
@@ -165,7 +184,7 @@ add_trees(const ModelImage *image, const ModelTrees *trees,
 			reach[no[j]] = here & ~holds;
 		}
 		leaf_numbers(reach + MODEL_DENSE_LEAVES, inner + 1, numbers);
-		add_leaves(numbers, values + tree[i].first_leaf, float32,
+		add_leaves(numbers, values + tree[i].first_leaf, inner + 1, float32,
 				   out + (size_t) tree[i].output * MODEL_BLOCK);
 		tests += MODEL_RANK_ARRAYS * width;
 	}
