@@ -35,6 +35,9 @@
 #define PREFIX PG_TEMP_FILE_PREFIX "_visage_"
 #define SLICE (1024 * 1024)
 
+/* How long a file may look unused, in seconds, while sessions map it. */
+#define TOUCH_EVERY 60
+
 /* Tells our locks from those of pg_advisory_lock, which have 1 and 2. */
 #define LOCK_CLASS 5
 
@@ -60,13 +63,14 @@ file_path(const ImageKey *key, char *path)
 
 /* Maps the open file; NULL where it is too short to be an image. */
 static const ModelImage *
-map_open_file(int fd, size_t *size)
+map_open_file(int fd, size_t *size, time_t *used)
 {
 	struct stat status;
 	const ModelImage *image;
 
 	if (fstat(fd, &status) != 0 || status.st_size < sizeof(ModelImage))
 		return NULL;
+	*used = status.st_mtime;
 	image = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (image == MAP_FAILED)
 		ereport(ERROR,
@@ -81,9 +85,9 @@ map_open_file(int fd, size_t *size)
  * rest was checked by who wrote it.
  */
 static const ModelImage *
-map_checked(int fd, const ImageKey *key, size_t *size)
+map_checked(int fd, const ImageKey *key, size_t *size, time_t *used)
 {
-	const ModelImage *image = map_open_file(fd, size);
+	const ModelImage *image = map_open_file(fd, size, used);
 
 	if (image == NULL)
 		return NULL;
@@ -100,6 +104,7 @@ map_file(const ImageRow *row, size_t *size)
 {
 	char		path[MAXPGPATH];
 	const ModelImage *image;
+	time_t		used = 0;
 	int			fd;
 
 	file_path(&row->key, path);
@@ -112,7 +117,7 @@ map_file(const ImageRow *row, size_t *size)
 					 errmsg("could not open file \"%s\": %m", path)));
 		return NULL;
 	}
-	image = map_checked(fd, &row->key, size);
+	image = map_checked(fd, &row->key, size, &used);
 	CloseTransientFile(fd);
 	if (image == NULL)
 	{
@@ -123,7 +128,8 @@ map_file(const ImageRow *row, size_t *size)
 		unlink(path);
 		return NULL;
 	}
-	utime(path, NULL);
+	if (labs(time(NULL) - used) >= TOUCH_EVERY)
+		utime(path, NULL);
 	return image;
 }
 
@@ -242,7 +248,8 @@ write_image(int fd, const char *path, struct varlena *image, size_t size)
 static const ModelImage *
 map_written(int fd, const ImageRow *row, size_t *size)
 {
-	const ModelImage *image = map_open_file(fd, size);
+	time_t		used;
+	const ModelImage *image = map_open_file(fd, size, &used);
 	const char *problem = "it is too short";
 
 	if (image != NULL)

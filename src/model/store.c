@@ -134,7 +134,8 @@ watch(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterXactCallback(transaction_ends, NULL);
 	RegisterSubXactCallback(subtransaction_ends, NULL);
-	names = hash_create("visage models", 32, &control,
+	/* room for one: more is made when it is needed, by whom it is needed */
+	names = hash_create("visage models", 1, &control,
 						HASH_ELEM | HASH_STRINGS);
 }
 
