@@ -23,6 +23,7 @@ _PG_init(void)
 {
 	core_define_settings();
 	core_request_shared_memory();
+	model_request_shared_memory();
 	model_register_batch();
 	run_register_launcher();
 }

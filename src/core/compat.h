@@ -118,12 +118,15 @@
 #endif
 
 /* 16: a relation's file is a locator, not a node */
+#include "utils/rel.h"
 #if PG_VERSION_NUM < 160000
-#define core_compat_read_recent_buffer(relation, block, buffer) \
-	ReadRecentBuffer((relation)->rd_node, MAIN_FORKNUM, block, buffer)
+typedef RelFileNode CoreCompatFile;
+#define core_compat_file(relation) ((relation)->rd_node)
+#define core_compat_same_file(a, b) RelFileNodeEquals(a, b)
 #else
-#define core_compat_read_recent_buffer(relation, block, buffer) \
-	ReadRecentBuffer((relation)->rd_locator, MAIN_FORKNUM, block, buffer)
+typedef RelFileLocator CoreCompatFile;
+#define core_compat_file(relation) ((relation)->rd_locator)
+#define core_compat_same_file(a, b) RelFileLocatorEquals(a, b)
 #endif
 
 /* 18: a module tells its name and version */

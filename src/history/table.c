@@ -498,7 +498,8 @@ pin_page(TableLeaf *leaf, BlockNumber block)
 		leaf->buffer = InvalidBuffer;
 	}
 	if (BufferIsValid(recent) &&
-		core_compat_read_recent_buffer(leaf->relation, block, recent))
+		ReadRecentBuffer(core_compat_file(leaf->relation), MAIN_FORKNUM,
+						 block, recent))
 		leaf->buffer = recent;
 	else
 	{

@@ -4,18 +4,21 @@
  *		References to models, and the rows that they mean.
  *
  * Reads the catalog tables by index, without SPI, and asks for no privilege
- * on them.
+ * on them.  Where another session has found the rows before, they are read
+ * where they were.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/relscan.h"
 #include "access/table.h"
+#include "access/tupmacs.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "executor/tuptable.h"
 #include "model/model.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -27,14 +30,26 @@
 /* Columns of visage.model_aliases and visage.model_images, in order. */
 #define ALIAS_MODEL 1
 #define ALIAS_ALIAS 2
-#define ALIAS_VERSION 3
 #define IMAGE_MODEL 1
 #define IMAGE_VERSION 2
-#define IMAGE_IMAGE 3
-#define IMAGE_CHECKSUM 4
-#define IMAGE_ID 5
 
 #define FEW_PAGES 4
+
+/* What the columns say, in order, within a row. */
+typedef struct AliasColumns
+{
+	const char *model;			/* text */
+	const char *alias;			/* text */
+	int32		version;
+} AliasColumns;
+
+typedef struct ImageColumns
+{
+	const char *model;			/* text */
+	int32		version;
+	const char *image;			/* bytea, perhaps a pointer */
+	ImageKey	key;
+} ImageColumns;
 
 /* ---- references ---- */
 
@@ -125,17 +140,58 @@ model_planned_reference(const char *reference, size_t length,
 
 /* ---- rows ---- */
 
+/* The next column of a row without NULLs; its offset goes to the one after. */
+static const char *
+next_column(HeapTuple tuple, uint32 *offset, int length, char align)
+{
+	const char *data = (const char *) tuple->t_data + tuple->t_data->t_hoff;
+	uint32		begin = att_align_pointer(*offset, align, length,
+										  data + *offset);
+
+	*offset = att_addlength_pointer(begin, length, data + begin);
+	return data + begin;
+}
+
+static AliasColumns
+alias_columns(HeapTuple tuple)
+{
+	AliasColumns columns;
+	uint32		offset = 0;
+
+	columns.model = next_column(tuple, &offset, -1, TYPALIGN_INT);
+	columns.alias = next_column(tuple, &offset, -1, TYPALIGN_INT);
+	memcpy(&columns.version,
+		   next_column(tuple, &offset, sizeof(int32), TYPALIGN_INT),
+		   sizeof(int32));
+	return columns;
+}
+
+static ImageColumns
+image_columns(HeapTuple tuple)
+{
+	ImageColumns columns;
+	uint32		offset = 0;
+	int64		checksum;
+
+	columns.model = next_column(tuple, &offset, -1, TYPALIGN_INT);
+	memcpy(&columns.version,
+		   next_column(tuple, &offset, sizeof(int32), TYPALIGN_INT),
+		   sizeof(int32));
+	columns.image = next_column(tuple, &offset, -1, TYPALIGN_INT);
+	memcpy(&checksum,
+		   next_column(tuple, &offset, sizeof(int64), TYPALIGN_DOUBLE),
+		   sizeof(int64));
+	columns.key.checksum = (uint32) checksum;
+	memcpy(&columns.key.id,
+		   next_column(tuple, &offset, UUID_LEN, TYPALIGN_CHAR), UUID_LEN);
+	return columns;
+}
+
 /* The key of a row of visage.model_images. */
 ImageKey
-model_image_key(HeapTuple tuple, TupleDesc tupdesc)
+model_image_key(HeapTuple tuple)
 {
-	ImageKey	key;
-	bool		isnull;
-
-	key.checksum = (uint32) DatumGetInt64(heap_getattr(tuple, IMAGE_CHECKSUM,
-													   tupdesc, &isnull));
-	key.id = *DatumGetUUIDP(heap_getattr(tuple, IMAGE_ID, tupdesc, &isnull));
-	return key;
+	return image_columns(tuple).key;
 }
 
 /* A key of text under the "C" collation, which the columns have. */
@@ -189,42 +245,31 @@ model_read_catalog(ModelCatalog *catalog)
 	catalog->images = get_relname_relid("model_images", schema);
 }
 
-static void
-mark_row(ModelRowMark *mark, Relation relation, HeapTuple tuple)
+/* The place of the row that the scan has found. */
+static ModelPlace
+place_of_row(SysScanDesc scan, HeapTuple tuple)
 {
-	mark->relation = RelationGetRelid(relation);
-	mark->tid = tuple->t_self;
-	mark->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-}
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) scan->slot;
+	ModelPlace	place;
 
-/* Does the snapshot see the very row of this open table? */
-bool
-model_row_is_seen(Relation relation, const ModelRowMark *mark,
-				  Snapshot snapshot)
-{
-	HeapTupleData tuple;
-	Buffer		buffer;
-	bool		same;
-
-	tuple.t_self = mark->tid;
-	if (!heap_fetch(relation, snapshot, &tuple, &buffer, false))
-		return false;
-	same = HeapTupleHeaderGetRawXmin(tuple.t_data) == mark->xmin;
-	ReleaseBuffer(buffer);
-	return same;
+	place.relation = RelationGetRelid(scan->heap_rel);
+	place.file = core_compat_file(scan->heap_rel);
+	place.buffer = slot->buffer;
+	place.tid = tuple->t_self;
+	place.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	return place;
 }
 
 /* The version that an alias of the model names, or 0. */
 static int32
 alias_version(const char *model, const char *alias, Snapshot snapshot,
-			  ModelRowMark *mark)
+			  ModelPlace *place)
 {
 	Relation	relation = open_catalog("model_aliases");
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	int32		version = 0;
-	bool		isnull;
 
 	text_key(&keys[0], ALIAS_MODEL, model);
 	text_key(&keys[1], ALIAS_ALIAS, alias);
@@ -232,14 +277,26 @@ alias_version(const char *model, const char *alias, Snapshot snapshot,
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		version = DatumGetInt32(heap_getattr(tuple, ALIAS_VERSION,
-											 RelationGetDescr(relation),
-											 &isnull));
-		mark_row(mark, relation, tuple);
+		version = alias_columns(tuple).version;
+		*place = place_of_row(scan, tuple);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 	return version;
+}
+
+static void
+take_image_row(ImageRow *row, const char *model, HeapTuple tuple)
+{
+	ImageColumns columns = image_columns(tuple);
+
+	row->model = model;
+	row->version = columns.version;
+	row->key = columns.key;
+	row->own =
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	row->image = (struct varlena *)
+		DatumGetPointer(datumCopy(PointerGetDatum(columns.image), false, -1));
 }
 
 /* The version's row; false where there is none.  Its image may be a pointer. */
@@ -248,56 +305,109 @@ model_read_version(const char *model, int32 version, Snapshot snapshot,
 				   ImageRow *row)
 {
 	Relation	relation = open_catalog("model_images");
-	TupleDesc	tupdesc = RelationGetDescr(relation);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		isnull;
-	bool		found;
 
 	text_key(&keys[0], IMAGE_MODEL, model);
 	ScanKeyInit(&keys[1], IMAGE_VERSION, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(version));
 	scan = begin_scan(relation, "model_images_pkey", snapshot, keys);
 	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
+	if (HeapTupleIsValid(tuple))
 	{
-		mark_row(&row->mark, relation, tuple);
-		row->model = model;
-		row->version = version;
-		row->key = model_image_key(tuple, tupdesc);
-		row->own =
-			TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-		row->image = (struct varlena *)
-			DatumGetPointer(datumCopy(heap_getattr(tuple, IMAGE_IMAGE,
-												   tupdesc, &isnull),
-									  false, -1));
+		take_image_row(row, model, tuple);
+		row->mark = place_of_row(scan, tuple);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
-	return found;
+	return HeapTupleIsValid(tuple);
+}
+
+static bool
+text_is(const char *column, const char *text)
+{
+	size_t		length = strlen(text);
+
+	return VARSIZE_ANY_EXHDR(column) == length &&
+		memcmp(VARDATA_ANY(column), text, length) == 0;
+}
+
+/* The version that the row at this place says the alias names, or 0. */
+static int32
+alias_version_at(const ModelPlace *place, const ModelReference *reference,
+				 Snapshot snapshot)
+{
+	HeapTuple	tuple = model_row_at(place, snapshot);
+	AliasColumns columns;
+
+	if (tuple == NULL)
+		return 0;
+	columns = alias_columns(tuple);
+	return text_is(columns.model, reference->model) &&
+		text_is(columns.alias, reference->alias) ? columns.version : 0;
+}
+
+/*
+ * The same as model_read_reference by rows that another session has found.
+ * A row that the snapshot sees and that is of the reference is the one that a
+ * search would find, as keys are unique; that it is there is all that this
+ * relies on.
+ */
+static bool
+read_recalled(const ModelReference *reference, const ModelPlaces *places,
+			  Snapshot snapshot, ImageRow *row)
+{
+	int32		version = reference->version;
+	HeapTuple	tuple;
+	ImageColumns columns;
+
+	if (reference->alias[0] != '\0')
+		version = alias_version_at(&places->alias, reference, snapshot);
+	if (version == 0)
+		return false;
+	tuple = model_row_at(&places->image, snapshot);
+	if (tuple == NULL)
+		return false;
+	columns = image_columns(tuple);
+	if (!text_is(columns.model, reference->model) ||
+		columns.version != version)
+		return false;
+	take_image_row(row, reference->model, tuple);
+	row->mark = reference->alias[0] == '\0' ? places->image : places->alias;
+	return true;
 }
 
 /*
  * The row of the version that the reference means under this snapshot; its
- * mark is that of the alias, where there is one.
+ * mark is that of the alias, where there is one.  The catalog is that of the
+ * tables, and is set before any of them is read.
  */
 bool
 model_read_reference(const ModelReference *reference, Snapshot snapshot,
-					 ImageRow *row)
+					 ModelCatalog *catalog, ImageRow *row)
 {
-	ModelRowMark mark;
-	int32		version;
+	ModelPlaces places;
+	int32		version = reference->version;
 
-	if (reference->alias[0] == '\0')
-		return model_read_version(reference->model, reference->version,
-								  snapshot, row);
-	version = alias_version(reference->model, reference->alias, snapshot,
-							&mark);
-	if (version == 0 || !model_read_version(reference->model, version,
-											snapshot, row))
+	if (model_recall_places(reference, &places))
+	{
+		catalog->aliases = places.alias.relation;
+		catalog->images = places.image.relation;
+		if (read_recalled(reference, &places, snapshot, row))
+			return true;
+	}
+	model_read_catalog(catalog);
+	places.alias.relation = catalog->aliases;
+	if (reference->alias[0] != '\0')
+		version = alias_version(reference->model, reference->alias, snapshot,
+								&places.alias);
+	if (version == 0 ||
+		!model_read_version(reference->model, version, snapshot, row))
 		return false;
-	row->mark = mark;
+	places.image = row->mark;
+	if (reference->alias[0] != '\0')
+		row->mark = places.alias;
+	model_share_places(reference, &places);
 	return true;
 }

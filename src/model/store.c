@@ -22,7 +22,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "commands/trigger.h"
 #include "model/model.h"
 #include "model/shap.h"
@@ -47,7 +46,7 @@ typedef struct KnownName
 	bool		once;			/* for this view only */
 	ModelView	view;			/* to which it was right last */
 	uint64		undone;
-	ModelRowMark mark;			/* to what sees this row it is right */
+	ModelPlace	mark;			/* to what sees this row it is right */
 	uint64		generation;		/* when the mark was made */
 } KnownName;
 
@@ -167,8 +166,7 @@ visage_model_changed(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
 		RelationGetRelid(trigger->tg_relation) == watched.images)
 		deleted = remember(deleted,
-						   model_image_key(trigger->tg_trigtuple,
-										   RelationGetDescr(trigger->tg_relation)));
+						   model_image_key(trigger->tg_trigtuple));
 	return PointerGetDatum(NULL);
 }
 
@@ -386,17 +384,13 @@ entry_of_row(const ModelReference *reference, const ImageRow *row,
 static bool
 sees_mark(const KnownName *name, Snapshot snapshot)
 {
-	Relation	relation = try_relation_open(name->mark.relation,
-											 AccessShareLock);
-	bool		seen;
+	HeapTuple	row = model_row_at(&name->mark, snapshot);
 
-	if (relation == NULL)
+	if (row == NULL)
 		return false;
-	/* only now, since opening has told us of what happened to the table */
-	seen = name->generation == generation &&
-		model_row_is_seen(relation, &name->mark, snapshot);
-	relation_close(relation, AccessShareLock);
-	return seen;
+	heap_freetuple(row);
+	/* only now, since reading has told us of what happened to the table */
+	return name->generation == generation;
 }
 
 /* Looks the name up under the active snapshot; NULL for what is not there. */
@@ -408,9 +402,8 @@ look_up(KnownName *name)
 	ModelEntry *entry;
 
 	name->entry = NULL;
-	model_read_catalog(&watched);
 	name->generation = generation;
-	if (!model_read_reference(&name->reference, snapshot, &row))
+	if (!model_read_reference(&name->reference, snapshot, &watched, &row))
 		return NULL;
 	entry = entry_of_row(&name->reference, &row, snapshot);
 	name->entry = entry;

@@ -17,11 +17,12 @@
 #define VISAGE_STORE_H
 
 #include "access/htup.h"
-#include "access/tupdesc.h"
 #include "access/xact.h"
+#include "core/compat.h"
 #include "miscadmin.h"
 #include "model/image.h"
-#include "utils/relcache.h"
+#include "storage/buf.h"
+#include "storage/itemptr.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
@@ -104,17 +105,40 @@ model_is_current(const ModelMoment *moment)
 		moment->undone == model_undone && moment->user == GetUserId();
 }
 
+/* ---- place.c: rows by their place ---- */
+
+/*
+ * A row as one transaction wrote it, by its place: readable without opening
+ * its table.
+ */
+typedef struct ModelPlace
+{
+	Oid			relation;
+	CoreCompatFile file;
+	Buffer		buffer;			/* where its page was last */
+	ItemPointerData tid;
+	TransactionId xmin;
+} ModelPlace;
+
+/* Of a reference that names a version there is no alias's row. */
+typedef struct ModelPlaces
+{
+	ModelPlace	alias;
+	ModelPlace	image;
+} ModelPlaces;
+
+struct ModelReference;
+
+extern HeapTuple model_row_at(const ModelPlace *place, Snapshot snapshot);
+extern bool model_recall_places(const struct ModelReference *reference,
+								ModelPlaces *places);
+extern void model_share_places(const struct ModelReference *reference,
+							   const ModelPlaces *places);
+extern void model_request_shared_memory(void);
+
 /* ---- lookup.c ---- */
 
 #define MODEL_MAX_REFERENCE 192
-
-/* A row of the catalog as one transaction wrote it, by its place. */
-typedef struct ModelRowMark
-{
-	Oid			relation;
-	ItemPointerData tid;
-	TransactionId xmin;
-} ModelRowMark;
 
 /* The tables that tell what references mean. */
 typedef struct ModelCatalog
@@ -126,7 +150,7 @@ typedef struct ModelCatalog
 /* The row that an image comes from. */
 typedef struct ImageRow
 {
-	ModelRowMark mark;			/* of the row that tells of it */
+	ModelPlace	mark;			/* of the row that tells of it */
 	const char *model;
 	int32		version;
 	ImageKey	key;
@@ -152,14 +176,13 @@ extern bool model_parse_reference(const char *text, ModelReference *reference);
 extern bool model_is_version(const char *text);
 extern char *model_planned_reference(const char *reference, size_t length,
 									 const ModelEntry *entry);
-extern ImageKey model_image_key(HeapTuple tuple, TupleDesc tupdesc);
+extern ImageKey model_image_key(HeapTuple tuple);
 extern void model_read_catalog(ModelCatalog *catalog);
-extern bool model_row_is_seen(Relation relation, const ModelRowMark *mark,
-							  Snapshot snapshot);
 extern bool model_read_version(const char *model, int32 version,
 							   Snapshot snapshot, ImageRow *row);
 extern bool model_read_reference(const ModelReference *reference,
-								 Snapshot snapshot, ImageRow *row);
+								 Snapshot snapshot, ModelCatalog *catalog,
+								 ImageRow *row);
 
 /* ---- store.c ---- */
 

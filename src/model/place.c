@@ -1,0 +1,206 @@
+/*-------------------------------------------------------------------------
+ *
+ * place.c
+ *		Rows by their place, and where the rows are that references mean.
+ *
+ * To open a table takes a new session longer than all else that a first score
+ * does: the table's description is put together from rows of six catalogs,
+ * and those have to be opened, too.  A row whose place is known is read
+ * without: the session takes the table's lock, makes sure that the file is
+ * still the table's, and looks into the page, if that is still in the buffer
+ * where it was.  Where any of this is not so, the answer is that no row was
+ * found, and the caller searches the table.
+ *
+ * Sessions share the places that they have found, if the library is
+ * preloaded.  These are hints: nothing follows from a place but that a row may
+ * be there, and the caller looks at what the row says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "catalog/pg_class.h"
+#include "common/hashfn.h"
+#include "model/model.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/syscache.h"
+
+/* References whose hashes are the same take turns. */
+#define SHARED_PLACES 256
+
+typedef struct SharedPlaces
+{
+	slock_t		lock;
+	Oid			database;		/* InvalidOid if unused */
+	ModelPlaces places;
+} SharedPlaces;
+
+static SharedPlaces *shared = NULL; /* NULL without preloading */
+static shmem_request_hook_type previous_request;
+static shmem_startup_hook_type previous_startup;
+
+/* ---- rows ---- */
+
+/* Is the file still the one of the table, which is locked? */
+static bool
+is_file_of_table(const ModelPlace *place)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID,
+										ObjectIdGetDatum(place->relation));
+	CoreCompatFile file = {0};
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		file = (CoreCompatFile)
+		{
+			OidIsValid(form->reltablespace) ? form->reltablespace :
+				MyDatabaseTableSpace,
+				MyDatabaseId, form->relfilenode
+		};
+		ReleaseSysCache(tuple);
+	}
+	return core_compat_same_file(file, place->file);
+}
+
+/* The row in the page, which is pinned, or NULL. */
+static HeapTuple
+row_in_page(const ModelPlace *place, Snapshot snapshot)
+{
+	Page		page = BufferGetPage(place->buffer);
+	OffsetNumber number = ItemPointerGetOffsetNumber(&place->tid);
+	HeapTuple	copy = NULL;
+
+	LockBuffer(place->buffer, BUFFER_LOCK_SHARE);
+	if (number <= PageGetMaxOffsetNumber(page) &&
+		ItemIdIsNormal(PageGetItemId(page, number)))
+	{
+		ItemId		item = PageGetItemId(page, number);
+		HeapTupleData tuple;
+
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		tuple.t_self = place->tid;
+		tuple.t_tableOid = place->relation;
+		if (HeapTupleHeaderGetRawXmin(tuple.t_data) == place->xmin &&
+			HeapTupleSatisfiesVisibility(&tuple, snapshot, place->buffer))
+			copy = heap_copytuple(&tuple);
+	}
+	LockBuffer(place->buffer, BUFFER_LOCK_UNLOCK);
+	return copy;
+}
+
+/*
+ * A copy of the row if the snapshot sees it at this place, else NULL.  Also
+ * NULL where a serializable transaction has to leave a mark of what it reads,
+ * which takes an open table.
+ */
+HeapTuple
+model_row_at(const ModelPlace *place, Snapshot snapshot)
+{
+	HeapTuple	row = NULL;
+
+	if (IsolationIsSerializable())
+		return NULL;
+	LockRelationOid(place->relation, AccessShareLock);
+	if (is_file_of_table(place) &&
+		ReadRecentBuffer(place->file, MAIN_FORKNUM,
+						 ItemPointerGetBlockNumber(&place->tid),
+						 place->buffer))
+	{
+		row = row_in_page(place, snapshot);
+		ReleaseBuffer(place->buffer);
+	}
+	UnlockRelationOid(place->relation, AccessShareLock);
+	return row;
+}
+
+/* ---- what sessions share ---- */
+
+/* Where places of the reference are kept. */
+static SharedPlaces *
+slot_of(const ModelReference *reference)
+{
+	uint32		hash = hash_bytes((const unsigned char *) reference,
+								  offsetof(ModelReference, planned));
+
+	return &shared[hash_combine(hash, murmurhash32(MyDatabaseId)) %
+				   SHARED_PLACES];
+}
+
+/* Where the rows of the reference, or those of another one, were last. */
+bool
+model_recall_places(const ModelReference *reference, ModelPlaces *places)
+{
+	SharedPlaces *slot;
+	bool		known;
+
+	if (shared == NULL)
+		return false;
+	slot = slot_of(reference);
+	SpinLockAcquire(&slot->lock);
+	known = slot->database == MyDatabaseId;
+	if (known)
+		*places = slot->places;
+	SpinLockRelease(&slot->lock);
+	return known;
+}
+
+/* Tells the other sessions. */
+void
+model_share_places(const ModelReference *reference, const ModelPlaces *places)
+{
+	SharedPlaces *slot;
+
+	if (shared == NULL)
+		return;
+	slot = slot_of(reference);
+	SpinLockAcquire(&slot->lock);
+	slot->database = MyDatabaseId;
+	slot->places = *places;
+	SpinLockRelease(&slot->lock);
+}
+
+static void
+request(void)
+{
+	if (previous_request)
+		previous_request();
+	RequestAddinShmemSpace(sizeof(SharedPlaces) * SHARED_PLACES);
+}
+
+static void
+startup(void)
+{
+	bool		found;
+
+	if (previous_startup)
+		previous_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("visage places",
+							 sizeof(SharedPlaces) * SHARED_PLACES, &found);
+	for (int i = 0; i < SHARED_PLACES && !found; i++)
+	{
+		memset(&shared[i], 0, sizeof(SharedPlaces));
+		SpinLockInit(&shared[i].lock);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Called when visage.so is loaded; does nothing in a running server. */
+void
+model_request_shared_memory(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	previous_request = shmem_request_hook;
+	shmem_request_hook = request;
+	previous_startup = shmem_startup_hook;
+	shmem_startup_hook = startup;
+}
