@@ -30,6 +30,7 @@
 #include "model/model.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
+#include "utils/builtins.h"
 
 #define DIRECTORY "base/" PG_TEMP_FILES_DIR
 #define PREFIX PG_TEMP_FILE_PREFIX "_visage_"
@@ -49,16 +50,15 @@ typedef struct ImageFile
 	time_t		used;
 } ImageFile;
 
+/* A first score is in a hurry: printing each byte takes as long as to open. */
 static void
 file_path(const ImageKey *key, char *path)
 {
-	int			length = snprintf(path, MAXPGPATH, DIRECTORY "/" PREFIX "%u_",
-								  MyDatabaseId);
+	char		id[2 * UUID_LEN + 1];
 
-	for (int i = 0; i < UUID_LEN; i++)
-		length += snprintf(path + length, MAXPGPATH - length, "%02x",
-						   key->id.data[i]);
-	snprintf(path + length, MAXPGPATH - length, "_%08x", key->checksum);
+	id[hex_encode((const char *) key->id.data, UUID_LEN, id)] = '\0';
+	snprintf(path, MAXPGPATH, DIRECTORY "/" PREFIX "%u_%s_%08x", MyDatabaseId,
+			 id, key->checksum);
 }
 
 /* Maps the open file; NULL where it is too short to be an image. */

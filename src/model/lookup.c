@@ -57,8 +57,11 @@ typedef struct ImageColumns
 bool
 model_is_version(const char *text)
 {
-	return text[0] != '\0' && strlen(text) < 10 &&
-		strspn(text, "0123456789") == strlen(text);
+	int			length = 0;
+
+	while (length < 10 && isdigit((unsigned char) text[length]))
+		length++;
+	return length > 0 && length < 10 && text[length] == '\0';
 }
 
 /* Reads the hexadecimal digits of an id. */
@@ -106,14 +109,11 @@ model_parse_reference(const char *text, ModelReference *reference)
 		*at++ = '\0';
 	else
 		at = "champion";
-	if (strlen(copy) >= NAMEDATALEN || strlen(at) >= NAMEDATALEN)
-		return false;
-	strcpy(reference->model, copy);
 	if (model_is_version(at))
 		reference->version = atoi(at);
-	else
-		strcpy(reference->alias, at);
-	return true;
+	else if (strlcpy(reference->alias, at, NAMEDATALEN) >= NAMEDATALEN)
+		return false;
+	return strlcpy(reference->model, copy, NAMEDATALEN) < NAMEDATALEN;
 }
 
 /*
@@ -340,19 +340,23 @@ alias_version_at(const ModelPlace *place, const ModelReference *reference,
 {
 	HeapTuple	tuple = model_row_at(place, snapshot);
 	AliasColumns columns;
+	int32		version = 0;
 
 	if (tuple == NULL)
 		return 0;
 	columns = alias_columns(tuple);
-	return text_is(columns.model, reference->model) &&
-		text_is(columns.alias, reference->alias) ? columns.version : 0;
+	if (text_is(columns.model, reference->model) &&
+		text_is(columns.alias, reference->alias))
+		version = columns.version;
+	heap_freetuple(tuple);
+	return version;
 }
 
 /*
- * The same as model_read_reference by rows that another session has found.
- * A row that the snapshot sees and that is of the reference is the one that a
- * search would find, as keys are unique; that it is there is all that this
- * relies on.
+ * The same as model_read_reference by rows that another session has found;
+ * false where they are not, or no longer, at these places.  A row that the
+ * snapshot sees and whose key is the reference's is the one that a search
+ * would find, since keys are unique: nothing else is relied on.
  */
 static bool
 read_recalled(const ModelReference *reference, const ModelPlaces *places,
@@ -361,6 +365,7 @@ read_recalled(const ModelReference *reference, const ModelPlaces *places,
 	int32		version = reference->version;
 	HeapTuple	tuple;
 	ImageColumns columns;
+	bool		found;
 
 	if (reference->alias[0] != '\0')
 		version = alias_version_at(&places->alias, reference, snapshot);
@@ -370,12 +375,16 @@ read_recalled(const ModelReference *reference, const ModelPlaces *places,
 	if (tuple == NULL)
 		return false;
 	columns = image_columns(tuple);
-	if (!text_is(columns.model, reference->model) ||
-		columns.version != version)
-		return false;
-	take_image_row(row, reference->model, tuple);
-	row->mark = reference->alias[0] == '\0' ? places->image : places->alias;
-	return true;
+	found = text_is(columns.model, reference->model) &&
+		columns.version == version;
+	if (found)
+	{
+		take_image_row(row, reference->model, tuple);
+		row->mark = reference->alias[0] == '\0' ? places->image :
+			places->alias;
+	}
+	heap_freetuple(tuple);
+	return found;
 }
 
 /*
@@ -387,10 +396,10 @@ bool
 model_read_reference(const ModelReference *reference, Snapshot snapshot,
 					 ModelCatalog *catalog, ImageRow *row)
 {
-	ModelPlaces places;
+	ModelPlaces places = {0};
 	int32		version = reference->version;
 
-	if (model_recall_places(reference, &places))
+	if (!IsolationIsSerializable() && model_recall_places(reference, &places))
 	{
 		catalog->aliases = places.alias.relation;
 		catalog->images = places.image.relation;

@@ -46,26 +46,28 @@ static shmem_startup_hook_type previous_startup;
 
 /* ---- rows ---- */
 
-/* Is the file still the one of the table, which is locked? */
+/*
+ * Is the file still the one of the table, which is locked?  The pages of a
+ * file that the table had before may linger in buffers for a moment.
+ */
 static bool
 is_file_of_table(const ModelPlace *place)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID,
 										ObjectIdGetDatum(place->relation));
-	CoreCompatFile file = {0};
+	Form_pg_class form;
+	CoreCompatFile file;
 
-	if (HeapTupleIsValid(tuple))
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	file = (CoreCompatFile)
 	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-
-		file = (CoreCompatFile)
-		{
-			OidIsValid(form->reltablespace) ? form->reltablespace :
-				MyDatabaseTableSpace,
-				MyDatabaseId, form->relfilenode
-		};
-		ReleaseSysCache(tuple);
-	}
+		OidIsValid(form->reltablespace) ? form->reltablespace :
+			MyDatabaseTableSpace,
+			MyDatabaseId, form->relfilenode
+	};
+	ReleaseSysCache(tuple);
 	return core_compat_same_file(file, place->file);
 }
 
@@ -97,17 +99,15 @@ row_in_page(const ModelPlace *place, Snapshot snapshot)
 }
 
 /*
- * A copy of the row if the snapshot sees it at this place, else NULL.  Also
- * NULL where a serializable transaction has to leave a mark of what it reads,
- * which takes an open table.
+ * A copy of the row if the snapshot sees it at this place, else NULL.  What a
+ * serializable transaction reads in this way it has not marked as read: that
+ * takes an open table.
  */
 HeapTuple
 model_row_at(const ModelPlace *place, Snapshot snapshot)
 {
 	HeapTuple	row = NULL;
 
-	if (IsolationIsSerializable())
-		return NULL;
 	LockRelationOid(place->relation, AccessShareLock);
 	if (is_file_of_table(place) &&
 		ReadRecentBuffer(place->file, MAIN_FORKNUM,

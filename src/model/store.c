@@ -456,7 +456,9 @@ current_entry(KnownName *name)
 		return look_up(name);
 	if (model_same_view(&name->view, &view) && name->undone == model_undone)
 		return name->entry;
-	if (name->once || !sees_mark(name, GetActiveSnapshot()))
+	/* a serializable transaction must be seen to read the row */
+	if (name->once || IsolationIsSerializable() ||
+		!sees_mark(name, GetActiveSnapshot()))
 		return look_up(name);
 	name->view = view;
 	name->undone = model_undone;

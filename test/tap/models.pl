@@ -9,7 +9,7 @@ use Test::More;
 use VisageTest;
 
 # without shared_preload_libraries: there is one way, with and without
-my $node = new_node('main', 'max_wal_senders = 5', 'autovacuum = off');
+my $node = new_node('main', 'max_wal_senders = 5', 'autovacuum = off', "shared_preload_libraries = 'visage'");
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql(
 	'shop', q{
