@@ -57,11 +57,11 @@ typedef struct ImageColumns
 bool
 model_is_version(const char *text)
 {
-	int			length = 0;
+	const char *end = text;
 
-	while (length < 10 && isdigit((unsigned char) text[length]))
-		length++;
-	return length > 0 && length < 10 && text[length] == '\0';
+	while (isdigit((unsigned char) *end))
+		end++;
+	return end > text && end - text < 10 && *end == '\0';
 }
 
 /* Reads the hexadecimal digits of an id. */
