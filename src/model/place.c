@@ -31,7 +31,7 @@
 #include "utils/syscache.h"
 
 /* References whose hashes are the same take turns. */
-#define SHARED_PLACES 256
+#define SHARED_PLACES 1024
 
 typedef struct SharedPlaces
 {

@@ -11,7 +11,8 @@
  * statements that begin after it, never within one, by all processes of a
  * parallel plan alike; it is undone by a rollback, also to a savepoint;
  * REPEATABLE READ keeps its version, on a standby, too; and an answer that is
- * no longer right is not used.
+ * no longer right is not used.  To ask this opens no table, nor does a first
+ * look-up where other sessions know the place: see place.c.
  *
  * Each change of the tables also makes a trigger send a relcache
  * invalidation, which comes with the commit, on standbys with its replay.  It
@@ -133,7 +134,7 @@ watch(void)
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterXactCallback(transaction_ends, NULL);
 	RegisterSubXactCallback(subtransaction_ends, NULL);
-	/* room for one: more is made when it is needed, by whom it is needed */
+	/* a table is made with all the room that it asks for: a first score waits */
 	names = hash_create("visage models", 1, &control,
 						HASH_ELEM | HASH_STRINGS);
 }

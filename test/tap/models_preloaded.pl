@@ -103,7 +103,7 @@ isnt($expected{1}, $former{1}, 'another extension, another model of that name');
 scores(1, 'which is the one that scores');
 
 #
-# More models than there are places to share
+# So many models that some of them have the same place to share
 #
 $node->safe_psql(
 	'shop', q{
