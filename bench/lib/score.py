@@ -295,7 +295,8 @@ def fresh_session(measures, rounds):
             first, second = (timed(statement(connection, query)) for _ in range(2))
             return (first - second) * 1e6
 
-    added = interleave(queries, rounds * 3, first_over_second)
+    # a session that the machine disturbs tells nothing: many of them
+    added = interleave(queries, rounds * 20, first_over_second)
     for name, values in added.items():
         say("   %s, first over second: %s" % (name, spread(values, "us")))
     measures.at_most("first score in a fresh session (library preloaded, model in use elsewhere), over the second, us", median(added["score"]), 400)
