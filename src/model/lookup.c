@@ -399,7 +399,11 @@ model_read_reference(const ModelReference *reference, Snapshot snapshot,
 	ModelPlaces places = {0};
 	int32		version = reference->version;
 
-	if (!IsolationIsSerializable() && model_recall_places(reference, &places))
+	/* what is watched is not exchanged for tables that may be gone */
+	if (!IsolationIsSerializable() &&
+		model_recall_places(reference, &places) &&
+		(!OidIsValid(catalog->aliases) ||
+		 catalog->aliases == places.alias.relation))
 	{
 		catalog->aliases = places.alias.relation;
 		catalog->images = places.image.relation;
