@@ -60,6 +60,24 @@ typedef struct PmmlSource
 	const ModelInput *category; /* the input, if it is a text */
 } PmmlSource;
 
+/* What the document answers: a table a class, or one for a value. */
+typedef struct PmmlAnswer
+{
+	const char *method;			/* PMML's normalizationMethod */
+	uint32	   *slots;			/* before it; NONE: the number 0 */
+	int			count;
+	int			main;			/* of several values that of the table */
+	bool		trees;			/* the answer is that of the last model */
+} PmmlAnswer;
+
+/* export_pmml_answer.c */
+extern PmmlAnswer pmml_find_answer(PmmlDocument *document);
+extern void pmml_need_answer(PmmlDocument *document,
+							 const PmmlAnswer *answer);
+extern char *pmml_label(const PmmlDocument *document, uint32 output);
+extern void pmml_write_answer(PmmlDocument *document,
+							  const PmmlAnswer *answer);
+
 /* export_pmml_field.c: text */
 extern void pmml_refuse_export(const char *what) pg_attribute_noreturn();
 extern char *pmml_text(const char *text);

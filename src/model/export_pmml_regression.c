@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * export_pmml_regression.c
- *		Linear models of PMML, and what a document answers.
+ *		Tables of PMML's RegressionModel.
  *
- * A linear step becomes the terms of a RegressionTable.  The last model of a
- * document is a RegressionModel that applies the link function, where PMML
- * has it, to such a table or to the field of a score.
+ * A linear step becomes the terms of a RegressionTable; any other slot is the
+ * only term of one, or its intercept where it is a constant.
  *
  *-------------------------------------------------------------------------
  */
