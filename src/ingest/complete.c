@@ -52,8 +52,7 @@ key_column(const IngestRun *run, int i, char **column, char **type)
 {
 	Oid			staging = core_table_oid(CORE_LAYER_STAGING,
 										 run->stream->table);
-	char	   *name = ingest_column(run->stream->endpoint,
-									 run->stream->keys[i]);
+	char	   *name = ingest_key_column(run->stream, i);
 	Oid			oid;
 	int32		typmod;
 	Oid			collation;

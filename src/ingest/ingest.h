@@ -342,6 +342,7 @@ extern void ingest_check_manifest(Jsonb *manifest, const char *connector);
 extern Jsonb *ingest_endpoint(Jsonb *manifest, const char *stream);
 extern bool ingest_is_renamed(Jsonb *endpoint, const char *field);
 extern char *ingest_column(Jsonb *endpoint, const char *field);
+extern char *ingest_key_column(const IngestStream *stream, int key);
 extern Jsonb *ingest_overlay(Jsonb *base, Jsonb *part);
 extern void ingest_read_endpoint(IngestStream *stream);
 extern int64 ingest_duration(const char *text);

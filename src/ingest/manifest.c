@@ -90,6 +90,13 @@ ingest_column(Jsonb *endpoint, const char *field)
 	return renamed ? renamed : core_snake_case(field);
 }
 
+/* The column of a field of the stream's key. */
+char *
+ingest_key_column(const IngestStream *stream, int key)
+{
+	return ingest_column(stream->endpoint, stream->keys[key]);
+}
+
 /* The field that a declaration means, which may name the column it becomes. */
 static char *
 field_meant(Jsonb *endpoint, char *name)

@@ -52,7 +52,7 @@ is_key_index(const StagingKey *key, Relation index,
 	for (int i = 0; i < stream->key_count; i++)
 		if (form->indkey.values[i] !=
 			get_attnum(RelationGetRelid(key->table),
-					   ingest_column(stream->endpoint, stream->keys[i])))
+					   ingest_key_column(stream, i)))
 			return false;
 	return !key->append ||
 		form->indkey.values[wanted - 1] == key->hash_attribute;

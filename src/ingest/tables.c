@@ -85,8 +85,7 @@ key_columns(const IngestStream *stream)
 	initStringInfo(&list);
 	for (int i = 0; i < stream->key_count; i++)
 		appendStringInfo(&list, "%s%s", i ? ", " : "",
-						 quote_identifier(ingest_column(stream->endpoint,
-														stream->keys[i])));
+						 quote_identifier(ingest_key_column(stream, i)));
 	return list.data;
 }
 
@@ -101,8 +100,7 @@ append_key_column(StringInfo sql, const IngestRun *run, int key)
 		if (run->fields[i].key == key)
 			type = field_type(stream, &run->fields[i]);
 	appendStringInfo(sql, "%s %s NOT NULL, ",
-					 quote_identifier(ingest_column(stream->endpoint,
-													stream->keys[key])),
+					 quote_identifier(ingest_key_column(stream, key)),
 					 type ? type : "text");
 }
 
