@@ -129,6 +129,14 @@ typedef RelFileLocator CoreCompatFile;
 #define core_compat_same_file(a, b) RelFileLocatorEquals(a, b)
 #endif
 
+/* 18: what EXPLAIN offers is in three headers */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#else
+#include "commands/explain.h"
+#endif
+
 /* 18: a module tells its name and version */
 #if PG_VERSION_NUM < 180000
 #define VISAGE_MODULE_MAGIC(module) PG_MODULE_MAGIC

@@ -12,6 +12,8 @@
 
 #include <math.h>
 
+#include "core/compat.h"
+#include "core/settings.h"
 #include "executor/executor.h"
 #include "model/model.h"
 #include "nodes/extensible.h"
@@ -299,12 +301,22 @@ rescan_batch(CustomScanState *css)
 	ExecReScan(linitial(css->custom_ps));
 }
 
+static void
+explain_batch(CustomScanState *css, List *ancestors, ExplainState *es)
+{
+	if (!es->verbose || !es->analyze)
+		return;
+	model_limit_instructions(core_setting("visage.instructions"));
+	ExplainPropertyText("Instructions", model_instructions_name(), es);
+}
+
 static const CustomExecMethods exec_methods = {
 	.CustomName = "Visage Batch Score",
 	.BeginCustomScan = begin_batch,
 	.ExecCustomScan = next_row,
 	.EndCustomScan = end_batch,
-	.ReScanCustomScan = rescan_batch
+	.ReScanCustomScan = rescan_batch,
+	.ExplainCustomScan = explain_batch
 };
 
 /* The state of a node that batch.c has planned. */

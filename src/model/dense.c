@@ -205,9 +205,9 @@ static DenseKernel
 choose_kernel(void)
 {
 #if defined(HAVE_X86_KERNELS)
-	if (model_instructions() == MODEL_AVX512)
+	if (model_instructions() >= MODEL_AVX512)
 		return dense_avx512;
-	if (model_instructions() == MODEL_AVX2)
+	if (model_instructions() >= MODEL_AVX2)
 		return dense_avx2;
 #elif defined(HAVE_NEON_KERNEL)
 	if (model_instructions() == MODEL_NEON)

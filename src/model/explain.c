@@ -61,14 +61,14 @@ give(Explanation *explanation, uint32 slot, double amount)
 }
 
 /* The plan of an ensemble, if it can be explained. */
-static ShapPlan *
+static const ShapPlan *
 plan_trees(const Explanation *explanation, const ModelTrees *trees)
 {
 	const ModelImage *image = explanation->image;
 	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
 	const uint32 *origins = MODEL_AT(image, uint32, image->origins);
 	ShapPlan  **plans = &explanation->entry->shap_plans;
-	ShapPlan   *plan = model_shap_find(*plans, trees);
+	const ShapPlan *plan = model_shap_find(*plans, trees);
 
 	if (plan != NULL)
 		return plan;
@@ -80,9 +80,8 @@ plan_trees(const Explanation *explanation, const ModelTrees *trees)
 		if (!(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF) &&
 			origins[MODEL_NODE_SLOT(&nodes[i])] == MODEL_NONE)
 			refuse(explanation, "whose trees test combinations of inputs");
-	plan = model_shap_plan(image, trees);
-	model_shap_keep(plan, plans);
-	return plan;
+	model_shap_plan(image, trees, plans);
+	return *plans;
 }
 
 /* An ensemble's output, as far as it can be explained. */
@@ -104,7 +103,6 @@ trace_trees(Explanation *explanation, const ModelStep *step, uint32 output,
 	explanation->base += MODEL_AT(image, double, trees->base)[output] *
 		(base_last ? scale : task.scale);
 	model_shap(&task);
-	model_shap_release(task.plan);
 }
 
 static void

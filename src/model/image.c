@@ -297,6 +297,9 @@ check_ranked(const ModelImage *image, const ModelTrees *trees,
 	for (uint32 i = 1; i < ranked->strides * MODEL_RANK_STRIDE; i++)
 		if (!(thresholds[i - 1] <= thresholds[i]))
 			return false;
+	/* so that a rank is below what NaN has */
+	if (thresholds[ranked->strides * MODEL_RANK_STRIDE - 1] != INFINITY)
+		return false;
 	for (uint32 i = 0; i < MODEL_RANK_STRIDE; i++)
 		if (pivots[i] != (i + 1 < ranked->strides ?
 						  thresholds[(i + 1) * MODEL_RANK_STRIDE - 1] :
@@ -305,7 +308,10 @@ check_ranked(const ModelImage *image, const ModelTrees *trees,
 	return true;
 }
 
-/* Are the tests of a tree with ranks those of its dense nodes? */
+/*
+ * Are the tests of a tree with ranks those of its dense nodes?  Of padding, the
+ * first byte is what a tree without tests goes by.
+ */
 static bool
 check_rank_tests(const ModelImage *image, const ModelTrees *trees,
 				 uint32 number)
@@ -335,6 +341,10 @@ check_rank_tests(const ModelImage *image, const ModelTrees *trees,
 			dense[i].no != tests[MODEL_RANK_NO * width + i])
 			return false;
 	}
+	for (int i = 0; i < MODEL_RANK_ARRAYS; i++)
+		for (uint32 j = tree->leaf_count - 1; j < width; j++)
+			if (tests[i * width + j] != 0)
+				return false;
 	return true;
 }
 

@@ -35,11 +35,13 @@ typedef enum ModelInstructions
 	MODEL_PLAIN,
 	MODEL_NEON,
 	MODEL_AVX2,
-	MODEL_AVX512
+	MODEL_AVX512,
+	MODEL_AVX512_VBMI			/* and BW, DQ, VL */
 } ModelInstructions;
 
 extern ModelInstructions model_instructions(void);
 extern void model_limit_instructions(const char *name);
+extern const char *model_instructions_name(void);
 
 /* ---- walk.c, dense.c, rank.c, rank_wide.c: the trees of a step ---- */
 

@@ -12,7 +12,7 @@
 
 #include "model/kernel.h"
 
-static ModelInstructions most = MODEL_AVX512;
+static ModelInstructions most = MODEL_AVX512_VBMI;
 
 /* The best that this processor has. */
 static ModelInstructions
@@ -20,16 +20,18 @@ look(void)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("popcnt") ||
-		!__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+		!__builtin_cpu_supports("bmi"))
 		return MODEL_PLAIN;
-	/* Ice Lake's and Zen 4's; those before compare ranks by AVX2 as fast */
-	if (!__builtin_cpu_supports("avx512f") ||
-		!__builtin_cpu_supports("avx512bw") ||
+	if (!__builtin_cpu_supports("avx512f"))
+		return MODEL_AVX2;
+	/* Ice Lake's and Zen 4's */
+	if (!__builtin_cpu_supports("avx512bw") ||
 		!__builtin_cpu_supports("avx512dq") ||
 		!__builtin_cpu_supports("avx512vl") ||
-		!__builtin_cpu_supports("avx512vbmi"))
-		return MODEL_AVX2;
-	return MODEL_AVX512;
+		!__builtin_cpu_supports("avx512vbmi") ||
+		!__builtin_cpu_supports("bmi2"))
+		return MODEL_AVX512;
+	return MODEL_AVX512_VBMI;
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 	return MODEL_NEON;
 #else
@@ -59,5 +61,20 @@ model_limit_instructions(const char *name)
 	else if (strcmp(name, "avx2") == 0)
 		most = MODEL_AVX2;
 	else
-		most = MODEL_AVX512;
+		most = MODEL_AVX512_VBMI;
+}
+
+/* What kernels use, by name. */
+const char *
+model_instructions_name(void)
+{
+	static const char *const names[] = {
+		[MODEL_PLAIN] = "plain",
+		[MODEL_NEON] = "neon",
+		[MODEL_AVX2] = "avx2",
+		[MODEL_AVX512] = "avx512",
+		[MODEL_AVX512_VBMI] = "avx512-vbmi"
+	};
+
+	return names[model_instructions()];
 }

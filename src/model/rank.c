@@ -342,7 +342,7 @@ model_rank_block(const ModelImage *image, const ModelTrees *trees,
 
 	if (trees->ranked_count == 0 || model_instructions() < MODEL_AVX2)
 		return false;
-	if (model_instructions() == MODEL_AVX512)
+	if (model_instructions() == MODEL_AVX512_VBMI)
 		model_rank_block_wide(image, trees, slots, out);
 	else
 	{
@@ -365,7 +365,7 @@ model_rank_row(const ModelImage *image, const ModelTrees *trees,
 	if (trees->paths == 0 || 2 * trees->ranked_count > ROW_COLUMNS ||
 		model_instructions() < MODEL_AVX2)
 		return false;
-	if (model_instructions() == MODEL_AVX512)
+	if (model_instructions() == MODEL_AVX512_VBMI)
 		model_rank_row_wide(image, trees, slots, leaves, sum);
 	else
 	{

@@ -40,6 +40,8 @@ rank_8(const double *pivots, uint32 strides, __m512d value)
 	__m512i		rank = _mm512_setzero_si512();
 	__mmask8	nan = _mm512_cmp_pd_mask(value, value, _CMP_UNORD_Q);
 
+	/* NaN would be above the padding, too, and be sought behind it */
+	value = _mm512_mask_mov_pd(value, nan, _mm512_set1_pd(-INFINITY));
 	for (uint32 half = 8; half >= 1; half /= 2)
 	{
 		__m512i		at;

@@ -100,20 +100,19 @@ typedef struct ShapTree
 	uint32		output;			/* or MODEL_NONE: all */
 } ShapTree;
 
-/*
- * Takes about as much memory as the nodes take in the image.  A session keeps
- * those of up to so many nodes, which is a megabyte.
- */
-#define SHAP_KEPT 50000
+/* A session keeps plans of up to so many bytes, larger ones a transaction. */
+#define SHAP_KEPT (1024 * 1024)
 
+/* Takes about as much memory as the nodes take in the image. */
 struct ShapPlan
 {
-	ShapPlan   *next;			/* of those kept */
-	bool		kept;
+	ShapPlan   *next;
 	MemoryContext context;		/* of all this */
 	const ModelImage *image;
 	const ModelTrees *trees;
 	ShapTree   *tree;			/* one each */
+	ShapNode   *inner;			/* of all trees */
+	uint32		inner_count;
 	double	   *base;			/* one an output: over the training rows */
 	ShapQuadrature *quadratures;
 	uint32		most_nodes;		/* of a tree */
@@ -294,11 +293,7 @@ plan_tree(ShapPlan *plan, const ModelTree *tree, Planned *planned,
 
 	result->first = tree->root;
 	result->output = tree->output;
-	result->inner_count = 0;
-	result->inner = MemoryContextAllocExtended(plan->context,
-											   sizeof(ShapNode) *
-											   tree->leaf_count,
-											   MCXT_ALLOC_HUGE);
+	result->inner = plan->inner + plan->inner_count;
 	planned[0].distinct = 0;
 	planned[0].share = 1;
 	for (uint32 place = 0; place < tree->node_count; place++)
@@ -309,20 +304,37 @@ plan_tree(ShapPlan *plan, const ModelTree *tree, Planned *planned,
 					  planned[place].share);
 		else
 			plan_node(plan, tree, place, planned,
-					  &result->inner[result->inner_count++]);
+					  &plan->inner[plan->inner_count++]);
 		most = Max(most, planned[place].distinct);
 	}
+	result->inner_count = plan->inner + plan->inner_count - result->inner;
 	result->quadrature = find_quadrature(plan, most);
 }
 
-/* Plans an ensemble, each of whose tests is of one input. */
-ShapPlan *
-model_shap_plan(const ModelImage *image, const ModelTrees *trees)
+/* How many inner nodes the ensemble has. */
+static uint32
+count_inner(const ModelImage *image, const ModelTrees *trees)
+{
+	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
+	uint32		count = 0;
+
+	for (uint32 i = 0; i < trees->node_count; i++)
+		count += !(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF);
+	return count;
+}
+
+/*
+ * Plans an ensemble, each of whose tests is of one input, and puts the plan
+ * before the others of its model.
+ */
+void
+model_shap_plan(const ModelImage *image, const ModelTrees *trees,
+				ShapPlan **plans)
 {
 	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "visage explained trees",
-												  ALLOCSET_DEFAULT_SIZES);
+												  ALLOCSET_SMALL_SIZES);
 	ShapPlan   *plan = MemoryContextAllocZero(context, sizeof(ShapPlan));
 	Planned    *planned;
 
@@ -331,9 +343,10 @@ model_shap_plan(const ModelImage *image, const ModelTrees *trees)
 	plan->trees = trees;
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		plan->most_nodes = Max(plan->most_nodes, tree[i].node_count);
-	plan->tree = MemoryContextAllocExtended(context, sizeof(ShapTree) *
-											Max(trees->tree_count, 1),
-											MCXT_ALLOC_HUGE);
+	plan->tree = MemoryContextAllocHuge(context, sizeof(ShapTree) *
+										trees->tree_count);
+	plan->inner = MemoryContextAllocHuge(context, sizeof(ShapNode) *
+										 count_inner(image, trees));
 	plan->base = MemoryContextAllocZero(context,
 										sizeof(double) * trees->output_count);
 	planned = palloc_extended(sizeof(Planned) * Max(plan->most_nodes, 1),
@@ -341,27 +354,27 @@ model_shap_plan(const ModelImage *image, const ModelTrees *trees)
 	for (uint32 i = 0; i < trees->tree_count; i++)
 		plan_tree(plan, &tree[i], planned, &plan->tree[i]);
 	pfree(planned);
-	return plan;
-}
-
-/* Keeps the plan among those of its model until model_shap_free, if small. */
-void
-model_shap_keep(ShapPlan *plan, ShapPlan **plans)
-{
-	if (plan->trees->node_count > SHAP_KEPT)
-		return;
-	plan->kept = true;
 	plan->next = *plans;
 	*plans = plan;
-	MemoryContextSetParent(plan->context, TopMemoryContext);
+	MemoryContextSetParent(context, TopMemoryContext);
 }
 
-/* After a row has been explained. */
+/* Frees the plans that are too large to be kept, or all, of those listed. */
 void
-model_shap_release(ShapPlan *plan)
+model_shap_free(ShapPlan **plans, bool all)
 {
-	if (!plan->kept)
-		MemoryContextDelete(plan->context);
+	while (*plans != NULL)
+	{
+		ShapPlan   *plan = *plans;
+
+		if (all || MemoryContextMemAllocated(plan->context, true) > SHAP_KEPT)
+		{
+			*plans = plan->next;
+			MemoryContextDelete(plan->context);
+		}
+		else
+			plans = &plan->next;
+	}
 }
 
 /* The ensemble's plan, or NULL. */
@@ -371,18 +384,6 @@ model_shap_find(ShapPlan *plans, const ModelTrees *trees)
 	while (plans != NULL && plans->trees != trees)
 		plans = plans->next;
 	return plans;
-}
-
-void
-model_shap_free(ShapPlan *plans)
-{
-	while (plans != NULL)
-	{
-		ShapPlan   *next = plans->next;
-
-		MemoryContextDelete(plans->context);
-		plans = next;
-	}
 }
 
 /* ---- rows ---- */
@@ -447,7 +448,7 @@ static ShapKernel
 choose_kernel(bool four)
 {
 #ifdef HAVE_X86_KERNELS
-	if (!four && model_instructions() == MODEL_AVX512)
+	if (!four && model_instructions() >= MODEL_AVX512)
 		return explain_avx512_eight;
 	if (model_instructions() >= MODEL_AVX2)
 		return four ? explain_avx2_four : explain_avx2_eight;

@@ -16,7 +16,7 @@ typedef struct ShapPlan ShapPlan;
 /* Where contributions go. */
 typedef struct ShapTask
 {
-	ShapPlan   *plan;
+	const ShapPlan *plan;
 	uint32		output;			/* of the ensemble */
 	const double *slots;		/* of the row, which has run */
 	double		scale;			/* of every contribution */
@@ -24,12 +24,10 @@ typedef struct ShapTask
 	double	   *base;			/* added to */
 } ShapTask;
 
-extern ShapPlan *model_shap_plan(const ModelImage *image,
-								 const ModelTrees *trees);
-extern void model_shap_keep(ShapPlan *plan, ShapPlan **plans);
-extern void model_shap_release(ShapPlan *plan);
+extern void model_shap_plan(const ModelImage *image, const ModelTrees *trees,
+							ShapPlan **plans);
 extern ShapPlan *model_shap_find(ShapPlan *plans, const ModelTrees *trees);
-extern void model_shap_free(ShapPlan *plans);
+extern void model_shap_free(ShapPlan **plans, bool all);
 extern void model_shap(const ShapTask *task);
 
 #endif							/* VISAGE_SHAP_H */

@@ -97,6 +97,8 @@ transaction_ends(XactEvent event, void *arg)
 		remove_files(made);
 	deleted = NIL;
 	made = NIL;
+	for (int i = 0; i < entry_count; i++)
+		model_shap_free(&entries[i]->shap_plans, false);
 }
 
 /* A file that is removed though its image is there is made again. */
@@ -196,7 +198,7 @@ drop_entry(int position)
 	}
 	entries[position] = entries[--entry_count];
 	model_free_bindings(entry);
-	model_shap_free(entry->shap_plans);
+	model_shap_free(&entry->shap_plans, true);
 	model_file_unmap(entry->image, entry->mapped);
 	pfree(entry);
 }

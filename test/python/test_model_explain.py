@@ -173,9 +173,10 @@ class Explain(unittest.TestCase):
     def test_an_ensemble_too_large_for_its_plan_to_be_kept(self):
         chance = random.Random(20261202)
         trees = [grow_long(chance, 40) for _ in range(30)]
-        copies = 20
+        copies = 30
         names = ["i%d" % place for place in range(40)]
-        self.assertGreater(copies * sum(2 * len(list(leaves(tree, [0] * 40))) - 1 for tree in trees), 50000)
+        # 40 bytes an inner node
+        self.assertGreater(40 * copies * sum(len(list(leaves(tree, [0] * 40))) - 1 for tree in trees), 1024 * 1024)
         with house.Database("explain_large") as database, database.connect("engineer") as connection:
             connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::text, 'lightgbm'))", [model(trees * copies, names)])
             for _ in range(2):
