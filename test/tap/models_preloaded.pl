@@ -47,11 +47,20 @@ sub scores
 # A session that finds the rows where another one has found them opens no table
 #
 my $reads = "SELECT coalesce(sum(seq_scan + coalesce(idx_scan, 0)), 0) FROM pg_stat_all_tables WHERE schemaname = 'visage' AND relname IN ('model_aliases', 'model_images')";
+
+# A session tells of its searches when it ends, for which psql does not wait.
+sub searches
+{
+	$node->poll_query_until('shop', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'client backend'")
+		or die 'sessions do not end';
+	return $node->safe_psql('shop', $reads);
+}
+
 scores(1, 'a new session scores');
-my $before = $node->safe_psql('shop', $reads);
+my $before = searches();
 scores(1, 'and another one');
 $node->safe_psql('shop', $score . ' FROM pg_sleep(0)') for (1 .. 20);
-is($node->safe_psql('shop', $reads), $before, 'without a search');
+is(searches(), $before, 'without a search');
 
 #
 # Snapshots
