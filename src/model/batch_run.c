@@ -13,7 +13,6 @@
 #include <math.h>
 
 #include "core/compat.h"
-#include "core/settings.h"
 #include "executor/executor.h"
 #include "model/model.h"
 #include "nodes/extensible.h"
@@ -306,7 +305,6 @@ explain_batch(CustomScanState *css, List *ancestors, ExplainState *es)
 {
 	if (!es->verbose || !es->analyze)
 		return;
-	model_limit_instructions(core_setting("visage.instructions"));
 	ExplainPropertyText("Instructions", model_instructions_name(), es);
 }
 

@@ -516,7 +516,8 @@ check_trees(const ModelImage *image, const ModelStep *step)
 		((trees->flags & (MODEL_TREES_TESTS | MODEL_TREES_LINEAR)) ||
 		 trees->leaf_width != 1 || trees->aggregate != MODEL_TREES_SUM))
 		return false;
-	if (trees->ranked_count > 0 && !check_ranks(image, trees, step))
+	if (trees->ranked_count > 0 ? !check_ranks(image, trees, step) :
+		trees->paths != 0)
 		return false;
 	return check_tree_details(image, trees, step->out);
 }

@@ -362,7 +362,8 @@ model_rank_row(const ModelImage *image, const ModelTrees *trees,
 {
 	uint8		ranks[ROW_COLUMNS];
 
-	if (trees->paths == 0 || 2 * trees->ranked_count > ROW_COLUMNS ||
+	if (trees->ranked_count == 0 || trees->paths == 0 ||
+		2 * trees->ranked_count > ROW_COLUMNS ||
 		model_instructions() < MODEL_AVX2)
 		return false;
 	if (model_instructions() == MODEL_AVX512_VBMI)

@@ -1,5 +1,6 @@
 # models.pl with the library preloaded, so that sessions share where the rows
-# are that tell what a name means; and what can happen to those places.
+# are that tell what a name means; and what can happen to those places.  With a
+# cluster's usual 1 MB of buffers the rows' pages would not stay in them.
 use strict;
 use warnings;
 
@@ -9,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use VisageTest;
 
-my $node = new_node('places', 'max_wal_senders = 5', 'autovacuum = off', "shared_preload_libraries = 'visage'");
+my $node = new_node('places', 'max_wal_senders = 5', 'autovacuum = off', 'shared_buffers = 32MB', "shared_preload_libraries = 'visage'");
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 
 # Two versions of model m that score otherwise.
