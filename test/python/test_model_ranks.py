@@ -6,12 +6,14 @@ The ensembles are of the sizes at which a test compares ranks of values
 (src/model/rank.c), and of sizes just beyond.  All that is done with each of
 the instructions that the processor has: on one with AVX-512, three times."""
 
+import json
 import math
 import random
 import struct
 import unittest
 
 import house
+import model_image
 
 # the library reads as 0 what is no larger
 ZERO = struct.unpack("f", struct.pack("f", 1e-35))[0]
@@ -64,14 +66,55 @@ class Tree:
         return self.values[~node]
 
 
+class Chain(Tree):
+    """A tree as deep as can be; most rows go far down."""
+
+    def __init__(self, randomness, leaves, thresholds):
+        super().__init__(randomness, leaves, thresholds)
+        lefts = randomness.choice((0, 0.5, 1))
+        for number in range(leaves - 1):
+            onward = number + 1 if number < leaves - 2 else ~(leaves - 1)
+            goes_left = randomness.random() < lefts
+            self.left[number], self.right[number] = (onward, ~number) if goes_left else (~number, onward)
+            if randomness.random() < 0.95:
+                self.threshold[number] = (max if goes_left else min)(thresholds[self.feature[number]])
+                self.decision[number] = self.decision[number] & ~2 | 2 * goes_left
+
+
+def single(number):
+    """Rounded to float32."""
+    return struct.unpack("f", struct.pack("f", number))[0]
+
+
 class Ensemble:
-    def __init__(self, seed, trees, leaves, features, different):
-        randomness = random.Random(seed)
+    def __init__(self, trees, leaves, features, different, kind=Tree, classes=1):
+        randomness = random.Random(1)
         self.features = ["f%d" % i for i in range(features)]
-        self.thresholds = [sorted({randomness.choice((0.0, -0.0, randomness.gauss(0, 1), randomness.gauss(0, 1e-35))) for _ in range(different)})
-                           for _ in range(features)]
-        self.trees = [Tree(randomness, leaves, self.thresholds) for _ in range(trees)] + [Tree(randomness, 1, self.thresholds)]
+        self.thresholds = [self.draw(randomness, different) for _ in range(features)]
+        self.classes = classes
+        self.trees = [kind(randomness, leaves, self.thresholds) for _ in range(trees)] + [Tree(randomness, 1, self.thresholds)]
+        if kind is Tree:
+            self.use_all(randomness)
         self.rows = [[self.value(randomness, i) for i in range(features)] for _ in range(300)]
+
+    @staticmethod
+    def draw(randomness, different):
+        """As many thresholds, none of which is another for the library: those beside 0 are two."""
+        found = {randomness.choice((0.0, -0.0, 5e-36)), -5e-36}
+        while len(found) < different:
+            number = randomness.gauss(0, 1)
+            found |= {number} if abs(number) > ZERO else set()
+        return sorted(found)
+
+    def use_all(self, randomness):
+        """Every threshold is of some test, where 0 is missing and where it is not."""
+        nodes = [(tree, node) for tree in self.trees for node in range(len(tree.feature))]
+        tests = [(feature, threshold, decision) for feature, thresholds in enumerate(self.thresholds) for threshold in thresholds
+                 for decision in ((0, 2, 8, 10), (4, 6))]
+        randomness.shuffle(nodes)
+        randomness.shuffle(tests)
+        for (tree, node), (feature, threshold, decision) in zip(nodes, tests):
+            tree.feature[node], tree.threshold[node], tree.decision[node] = feature, threshold, randomness.choice(decision)
 
     def value(self, randomness, feature):
         threshold = randomness.choice(self.thresholds[feature])
@@ -79,16 +122,19 @@ class Ensemble:
                                   randomness.choice(SPECIAL)))
 
     def text(self):
-        return ("tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=%d\nobjective=regression\n"
+        return ("tree\nversion=v4\nnum_class=%d\nnum_tree_per_iteration=%d\nlabel_index=0\nmax_feature_idx=%d\nobjective=%s\n"
                 "feature_names=%s\nfeature_infos=%s\ntree_sizes=%s\n\n%send of trees\n"
-                % (len(self.features) - 1, " ".join(self.features), " ".join("[-9:9]" for _ in self.features),
+                % (self.classes, self.classes, len(self.features) - 1, "regression" if self.classes == 1 else "multiclass num_class:%d" % self.classes,
+                   " ".join(self.features), " ".join("[-9:9]" for _ in self.features),
                    " ".join("1" for _ in self.trees), "".join(tree.text(i) for i, tree in enumerate(self.trees))))
 
-    def score(self, row):
-        total = 0.0
-        for tree in self.trees:
-            total += tree.score([math.nan if value is None else 0.0 if abs(value) <= ZERO else value for value in row])
-        return total
+    def scores(self, row, rounded=float):
+        """The sum of each class: trees take turns."""
+        totals = [0.0] * self.classes
+        for number, tree in enumerate(self.trees):
+            value = tree.score([math.nan if value is None else 0.0 if abs(value) <= ZERO else value for value in row])
+            totals[number % self.classes] = rounded(totals[number % self.classes] + rounded(value))
+        return totals
 
 
 class Ranks(unittest.TestCase):
@@ -99,18 +145,32 @@ class Ranks(unittest.TestCase):
         self.connection = self.database.connect("engineer")
         self.addCleanup(self.connection.close)
 
-    def try_ensemble(self, *shape):
-        ensemble = Ensemble(1, *shape)
-        self.connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::text, 'lightgbm'))", [ensemble.text()])
+    def load(self, ensemble, **options):
+        """Deploys the model, makes a table of its rows; its image."""
+        self.connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::text, 'lightgbm', %s))",
+                                [ensemble.text(), json.dumps(options)])
+        self.connection.execute("DROP TABLE IF EXISTS scores.cases")
         self.connection.execute("CREATE TABLE scores.cases (n int, %s)" % ", ".join(name + " float8" for name in ensemble.features))
         with self.connection.cursor().copy("COPY scores.cases FROM STDIN") as copy:
             for i, row in enumerate(ensemble.rows):
                 copy.write_row([i] + [None if value is None else repr(value) for value in row])
-        wanted = [ensemble.score(row) for row in ensemble.rows]
+        return model_image.RankedImage(self.connection.execute("SELECT visage_export_model('m')").fetchone()[0])
+
+    def sessions(self, **shape):
+        """One with each of the instructions."""
         for instructions in ("best", "avx2", "plain"):
-            with self.subTest(shape=shape, instructions=instructions), \
+            with self.subTest(instructions=instructions, **shape), \
                     self.database.connect("engineer", options="-c visage.instructions=" + instructions) as connection:
-                self.must_score(connection, ", ".join(ensemble.features), wanted)
+                yield connection
+
+    def try_ensemble(self, *shape, strides, **kinds):
+        """The strides of thresholds that each slot must have; 0: no ranks."""
+        ensemble = Ensemble(*shape, **kinds)
+        image = self.load(ensemble)
+        self.assertEqual({ranked["strides"] for ranked in image.ranked} or {0}, {strides})
+        wanted = [ensemble.scores(row)[0] for row in ensemble.rows]
+        for connection in self.sessions(shape=shape):
+            self.must_score(connection, ", ".join(ensemble.features), wanted)
 
     def must_score(self, connection, names, wanted):
         def scores(query):
@@ -124,28 +184,72 @@ class Ranks(unittest.TestCase):
         self.assertEqual(scores("SELECT n, max(visage_score('m', %s)) FROM scores.cases GROUP BY n ORDER BY n" % names), wanted)
 
     def test_one_row_and_blocks(self):
-        self.try_ensemble(60, 31, 6, 200)
+        self.try_ensemble(60, 31, 6, 130, strides=9)
 
     def test_one_stride_of_thresholds(self):
-        self.try_ensemble(40, 32, 3, 15)
+        self.try_ensemble(40, 32, 3, 15, strides=1)
 
     def test_a_stride_that_is_full(self):
-        self.try_ensemble(40, 32, 3, 17)
+        self.try_ensemble(40, 32, 3, 16, strides=2)
+
+    def test_numbers_of_strides(self):
+        for thresholds, strides in ((79, 5), (80, 6), (143, 9), (144, 10), (239, 15), (240, 16)):
+            self.try_ensemble(40, 32, 2, thresholds, strides=strides)
 
     def test_trees_too_large_for_paths(self):
-        self.try_ensemble(40, 64, 5, 120)
+        self.try_ensemble(40, 64, 5, 120, strides=8)
 
     def test_as_many_thresholds_as_ranks(self):
-        self.try_ensemble(200, 32, 4, 260)
+        self.try_ensemble(200, 32, 4, 254, strides=16)
+
+    def test_as_many_in_trees_too_large_for_paths(self):
+        self.try_ensemble(100, 64, 4, 254, strides=16)
 
     def test_more_thresholds_than_ranks(self):
-        self.try_ensemble(300, 32, 2, 900)
+        self.try_ensemble(300, 32, 2, 255, strides=0)
 
     def test_too_many_slots_for_one_row(self):
-        self.try_ensemble(90, 31, 40, 30)
+        self.try_ensemble(90, 31, 40, 30, strides=2)
 
     def test_too_few_tests(self):
-        self.try_ensemble(3, 8, 5, 30)
+        self.try_ensemble(3, 8, 5, 30, strides=0)
+
+    def test_chains(self):
+        for leaves in (16, 17, 18, 25, 32):
+            self.try_ensemble(61, leaves, 3, 12, kind=Chain, strides=1)
+
+    def test_chains_too_large_for_paths(self):
+        for leaves in (33, 64):
+            self.try_ensemble(60, leaves, 3, 12, kind=Chain, strides=1)
+
+    def test_several_classes(self):
+        ensemble = Ensemble(89, 32, 5, 60, classes=3)
+        self.assertNotEqual(self.load(ensemble).ranked, [])
+        wanted = [ensemble.scores(row) for row in ensemble.rows]
+        classes = [str(max(range(3), key=sums.__getitem__)) for sums in wanted]
+        for connection in self.sessions():
+            self.assertEqual(self.column(connection, "visage_predict('m', t)"), classes)
+            connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
+            self.assertEqual(self.column(connection, "class", "scored"), classes)
+            connection.execute("DROP TABLE scores.scored")
+        self.load(ensemble, output="raw")
+        for connection in self.sessions():
+            self.assertEqual(self.column(connection, "visage_scores('m', t)"), wanted)
+
+    def test_sums_in_float32(self):
+        for leaves in (32, 64):
+            ensemble = Ensemble(60, leaves, 5, 60)
+            image = self.load(ensemble)
+            self.assertNotEqual(image.ranked, [])
+            image.set("flags", image.trees["flags"] | model_image.FLOAT32)
+            self.connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::bytea))", [image.sealed()])
+            wanted = [ensemble.scores(row, single)[0] for row in ensemble.rows]
+            for connection in self.sessions(leaves=leaves):
+                self.must_score(connection, ", ".join(ensemble.features), wanted)
+
+    @staticmethod
+    def column(connection, expression, table="cases"):
+        return [value for value, in connection.execute("SELECT %s FROM scores.%s AS t ORDER BY n" % (expression, table)).fetchall()]
 
 
 if __name__ == "__main__":
