@@ -156,12 +156,12 @@ class Ranks(unittest.TestCase):
                 copy.write_row([i] + [None if value is None else repr(value) for value in row])
         return model_image.RankedImage(self.connection.execute("SELECT visage_export_model('m')").fetchone()[0])
 
-    def sessions(self, **shape):
-        """One with each of the instructions."""
+    def with_each(self, check, *arguments, **shape):
+        """The check in a session with each of the instructions."""
         for instructions in ("best", "avx2", "plain"):
             with self.subTest(instructions=instructions, **shape), \
                     self.database.connect("engineer", options="-c visage.instructions=" + instructions) as connection:
-                yield connection
+                check(connection, *arguments)
 
     def try_ensemble(self, *shape, strides, **kinds):
         """The strides of thresholds that each slot must have; 0: no ranks."""
@@ -169,8 +169,7 @@ class Ranks(unittest.TestCase):
         image = self.load(ensemble)
         self.assertEqual({ranked["strides"] for ranked in image.ranked} or {0}, {strides})
         wanted = [ensemble.scores(row)[0] for row in ensemble.rows]
-        for connection in self.sessions(shape=shape):
-            self.must_score(connection, ", ".join(ensemble.features), wanted)
+        self.with_each(self.must_score, ", ".join(ensemble.features), wanted, shape=shape)
 
     def must_score(self, connection, names, wanted):
         def scores(query):
@@ -182,6 +181,16 @@ class Ranks(unittest.TestCase):
         connection.execute("DROP TABLE scores.scored")
         connection.execute("SET visage.batch_scoring = on")
         self.assertEqual(scores("SELECT n, max(visage_score('m', %s)) FROM scores.cases GROUP BY n ORDER BY n" % names), wanted)
+
+    def must_choose(self, connection, wanted):
+        self.assertEqual(self.column(connection, "visage_predict('m', t)"), wanted)
+        connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
+        self.assertEqual(self.column(connection, "class", "scored"), wanted)
+        connection.execute("DROP TABLE scores.scored")
+
+    @staticmethod
+    def column(connection, expression, table="cases"):
+        return [value for value, in connection.execute("SELECT %s FROM scores.%s AS t ORDER BY n" % (expression, table)).fetchall()]
 
     def test_one_row_and_blocks(self):
         self.try_ensemble(60, 31, 6, 130, strides=9)
@@ -227,14 +236,9 @@ class Ranks(unittest.TestCase):
         self.assertNotEqual(self.load(ensemble).ranked, [])
         wanted = [ensemble.scores(row) for row in ensemble.rows]
         classes = [str(max(range(3), key=sums.__getitem__)) for sums in wanted]
-        for connection in self.sessions():
-            self.assertEqual(self.column(connection, "visage_predict('m', t)"), classes)
-            connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
-            self.assertEqual(self.column(connection, "class", "scored"), classes)
-            connection.execute("DROP TABLE scores.scored")
+        self.with_each(self.must_choose, classes)
         self.load(ensemble, output="raw")
-        for connection in self.sessions():
-            self.assertEqual(self.column(connection, "visage_scores('m', t)"), wanted)
+        self.with_each(lambda connection: self.assertEqual(self.column(connection, "visage_scores('m', t)"), wanted))
 
     def test_sums_in_float32(self):
         for leaves in (32, 64):
@@ -244,12 +248,7 @@ class Ranks(unittest.TestCase):
             image.set("flags", image.trees["flags"] | model_image.FLOAT32)
             self.connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::bytea))", [image.sealed()])
             wanted = [ensemble.scores(row, single)[0] for row in ensemble.rows]
-            for connection in self.sessions(leaves=leaves):
-                self.must_score(connection, ", ".join(ensemble.features), wanted)
-
-    @staticmethod
-    def column(connection, expression, table="cases"):
-        return [value for value, in connection.execute("SELECT %s FROM scores.%s AS t ORDER BY n" % (expression, table)).fetchall()]
+            self.with_each(self.must_score, ", ".join(ensemble.features), wanted, leaves=leaves)
 
 
 if __name__ == "__main__":
