@@ -72,10 +72,10 @@ def as_text(number, tree):
     return text + "is_linear=0\nshrinkage=1\n\n\n"
 
 
-def model(trees, names=INPUTS):
+def model(trees, names=INPUTS, classes=1):
     blocks = [as_text(number, tree) for number, tree in enumerate(trees)]
-    return ("tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\nmax_feature_idx=%d\nobjective=regression\nfeature_names=%s\nfeature_infos=%s\ntree_sizes=%s\n\n"
-            % (len(names) - 1, " ".join(names), " ".join("[-2:2]" for _ in names), " ".join(str(len(block)) for block in blocks))
+    return ("tree\nversion=v4\nnum_class=%d\nnum_tree_per_iteration=%d\nlabel_index=0\nmax_feature_idx=%d\nobjective=%s\nfeature_names=%s\nfeature_infos=%s\ntree_sizes=%s\n\n"
+            % (classes, classes, len(names) - 1, "regression" if classes == 1 else "multiclass num_class:%d" % classes, " ".join(names), " ".join("[-2:2]" for _ in names), " ".join(str(len(block)) for block in blocks))
             + "".join(blocks) + "end of trees\n")
 
 
@@ -137,11 +137,17 @@ def shapley_by_leaves(tree, row, names):
     return result
 
 
+def as_arguments(row):
+    return ", ".join("NULL::float8" if value is None else "%r::float8" % value for value in row)
+
+
 class Explain(unittest.TestCase):
     def check_row(self, connection, row, expected):
-        values = ", ".join("NULL::float8" if value is None else "%r::float8" % value for value in row)
+        values = as_arguments(row)
+        self.check_contributions(connection, values, expected, connection.execute("SELECT visage_score('t', %s)" % values).fetchone()[0])
+
+    def check_contributions(self, connection, values, expected, score):
         found = dict(connection.execute("SELECT feature, contribution FROM visage_explain('t', %s)" % values).fetchall())
-        score, = connection.execute("SELECT visage_score('t', %s)" % values).fetchone()
         self.assertEqual({name for name, value in expected.items() if abs(value) > 1e-9} - set(found), set())
         for name, value in found.items():
             self.assertAlmostEqual(value, expected[name], delta=1e-9, msg=name)
@@ -157,6 +163,23 @@ class Explain(unittest.TestCase):
                     row = [chance.choice((None, *THRESHOLDS, chance.uniform(-2, 2))) for _ in INPUTS]
                     with self.subTest(model=number, row=row):
                         self.check_row(connection, row, shapley(trees, row))
+
+    def test_the_class_with_the_largest_sum(self):
+        chance = random.Random(20261203)
+        explained = set()
+        with house.Database("explain_classes") as database, database.connect("engineer") as connection:
+            for number in range(MODELS // 4):
+                trees = [grow(chance, chance.randint(0, 6)) for _ in range(3 * chance.randint(1, 3))]
+                connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::text, 'lightgbm'))", [model(trees, classes=3)])
+                for _ in range(ROWS):
+                    row = [chance.choice((None, *THRESHOLDS, chance.uniform(-2, 2))) for _ in INPUTS]
+                    # trees take turns
+                    sums = [sum(worth(tree, row, range(len(INPUTS))) for tree in trees[one::3]) for one in range(3)]
+                    largest = sums.index(max(sums))
+                    with self.subTest(model=number, row=row, sums=sums):
+                        self.check_contributions(connection, as_arguments(row), shapley(trees[largest::3], row), sums[largest])
+                    explained.add(largest)
+        self.assertEqual(explained, {0, 1, 2})
 
     def test_long_paths(self):
         chance = random.Random(20261201)
