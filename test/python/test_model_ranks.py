@@ -8,6 +8,7 @@ the instructions that the processor has: on one with AVX-512, three times."""
 
 import json
 import math
+import platform
 import random
 import struct
 import unittest
@@ -137,6 +138,21 @@ class Ensemble:
         return totals
 
 
+def possible_instructions(most):
+    """What kernels may use, by the processor's flags."""
+    if most == "plain":
+        return {"plain"}
+    if platform.machine() != "x86_64":
+        return {"plain", "neon"}
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        flags = {"avx512vbmi" if flag == "avx512_vbmi" else flag for line in file if line.startswith("flags") for flag in line.split()}
+    if not flags >= {"avx2", "popcnt", "bmi1"}:
+        return {"plain"}
+    if most == "avx2" or "avx512f" not in flags:
+        return {"avx2"}
+    return {"avx512-vbmi" if flags >= {"avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "bmi2"} else "avx512"}
+
+
 class Ranks(unittest.TestCase):
     def setUp(self):
         self.database = house.Database("ranks")
@@ -161,7 +177,16 @@ class Ranks(unittest.TestCase):
         for instructions in ("best", "avx2", "plain"):
             with self.subTest(instructions=instructions, **shape), \
                     self.database.connect("engineer", options="-c visage.instructions=" + instructions) as connection:
+                self.assertIn(self.used(connection), possible_instructions(instructions))
                 check(connection, *arguments)
+
+    @staticmethod
+    def used(connection):
+        """The instructions that scoring uses."""
+        connection.execute("SET visage.batch_scoring = on")
+        plan = connection.execute("EXPLAIN (ANALYZE, VERBOSE, COSTS off) SELECT sum(visage_score('m', t)) FROM scores.cases AS t").fetchall()
+        connection.execute("RESET visage.batch_scoring")
+        return [line.split()[1] for line, in plan if line.strip().startswith("Instructions: ")][0]
 
     def try_ensemble(self, *shape, strides, **kinds):
         """The strides of thresholds that each slot must have; 0: no ranks."""
