@@ -122,7 +122,7 @@ class DamagedRanksTest(DamagedTest):
                   range(trees["thresholds"], trees["thresholds"] + 8 * trees["threshold_count"], 4),
                   range(trees["rank_tests"], trees["rank_tests"] + 4 * trees["rank_width"] * trees["tree_count"], 4),
                   range(trees["paths"], trees["paths"] + 256 * trees["tree_count"], 4),
-                  [self.image.at + 4 * TREES.index(name) for name in TREES if name in ("ranked", "threshold_count", "thresholds", "rank_width", "rank_tests", "paths")])
+                  [self.image.at + 4 * TREES.index(name) for name in TREES if "rank" in name or name in ("thresholds", "threshold_count", "paths")])
         randomness = random.Random(1)
         for _ in range(300):
             body = bytearray(self.image.data)
@@ -144,6 +144,15 @@ class DamagedRanksTest(DamagedTest):
                 except psycopg.Error as error:
                     self.assertFalse(session.closed, error)
                     self.assertNotEqual(error.sqlstate, "57014", error)
+
+    def test_no_ranks_but_what_leads_to_leaves(self):
+        for paths in (self.image.trees["paths"], len(self.image.data), 0x7FFFFFC0):
+            self.image.set("ranked_count", 0)
+            self.image.set("paths", paths)
+            self.image.set("rank_tests", paths)
+            version = self.import_image(self.image.sealed())
+            if version:
+                self.check_scores(version)
 
     def test_thresholds_at_the_end(self):
         trees = self.image.trees
