@@ -2,12 +2,15 @@
 
 import struct
 
+SIZE = 8
 CHECKSUM = 12  # CRC-32C of all that follows the field
 BODY = 16
 HEADER = ("task algorithm input_count inputs slot_count origins step_count steps output_count outputs scores score raw raw_count choice zero"
           " score_steps flags").split()
 STEP = "op flags out count a b c width data data_count".split()
 STEP_SIZE = 48
+TERM_SIZE = 56
+TERM_CENTER = 24
 TREES = ("flags aggregate output_count tree_count trees node_count nodes covers leaf_count leaf_width leaves base word_count words linear"
          " coefficient_count coefficients dense_count dense order ranked_count ranked threshold_count thresholds rank_width rank_tests paths"
          " unused").split()
@@ -39,20 +42,29 @@ def sealed(body):
     return bytes(body)
 
 
-class RankedImage:
-    """An image that holds an ensemble."""
-
+class Image:
     def __init__(self, data):
         self.data = bytearray(data)
         header = self.fields(HEADER, BODY)
-        steps = [self.fields(STEP, header["steps"] + i * STEP_SIZE) for i in range(header["step_count"])]
-        # the operation with the largest number
-        self.at = max(steps, key=lambda step: step["op"])["data"]
-        self.trees = self.fields(TREES, self.at)
-        self.ranked = [self.fields(RANKED, self.trees["ranked"] + 4 * len(RANKED) * i) for i in range(self.trees["ranked_count"])]
+        self.steps = [self.fields(STEP, header["steps"] + i * STEP_SIZE) for i in range(header["step_count"])]
 
     def fields(self, names, offset):
         return dict(zip(names, struct.unpack_from("=%dI" % len(names), self.data, offset)))
+
+    def sealed(self):
+        struct.pack_into("=I", self.data, SIZE, len(self.data))
+        return sealed(self.data)
+
+
+class RankedImage(Image):
+    """An image that holds an ensemble."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        # the operation with the largest number
+        self.at = max(self.steps, key=lambda step: step["op"])["data"]
+        self.trees = self.fields(TREES, self.at)
+        self.ranked = [self.fields(RANKED, self.trees["ranked"] + 4 * len(RANKED) * i) for i in range(self.trees["ranked_count"])]
 
     def set(self, name, value):
         """A field of the ensemble."""
@@ -64,7 +76,3 @@ class RankedImage:
     def threshold_at(self, ranked, number):
         """The offset of a ranked slot's threshold, padding included."""
         return self.trees["thresholds"] + 8 * (ranked["pivots"] + STRIDE + number)
-
-    def sealed(self):
-        struct.pack_into("=I", self.data, 8, len(self.data))
-        return sealed(self.data)

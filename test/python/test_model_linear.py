@@ -8,6 +8,7 @@ import struct
 import unittest
 
 import house
+from model_image import TERM_CENTER, TERM_SIZE, Image
 
 SPECIAL = (None, math.nan, math.inf, -math.inf, 0.0, -0.0, 1e308, -1e308, 5e-324)
 ROWS = 60
@@ -24,11 +25,11 @@ def pmml(inputs, terms, intercept, logistic):
                 "".join('<NumericPredictor name="x%d" coefficient="%r"/>' % term for term in terms)))
 
 
-def score(terms, intercept, logistic, row):
+def score(terms, centers, intercept, logistic, row):
     """Term i is added to strand i % 4; a missing value makes the score missing."""
     sums = [intercept, 0.0, 0.0, 0.0]
     for i, (place, coefficient) in enumerate(terms):
-        sums[i % 4] += coefficient * (math.nan if row[place] is None else row[place])
+        sums[i % 4] += coefficient * ((math.nan if row[place] is None else row[place]) - centers[i])
     total = (sums[0] + sums[1]) + (sums[2] + sums[3])
     if math.isnan(total):
         return None
@@ -62,18 +63,28 @@ class Linear(unittest.TestCase):
     def scores(self, connection, expression, table="cases"):
         return [bits(score) for score, in connection.execute("SELECT %s FROM scores.%s ORDER BY n" % (expression, table)).fetchall()]
 
-    def try_model(self, connection, inputs, order):
+    def set_centers(self, connection, centers):
+        """Makes the terms of a model differences from these, as visage_train does."""
+        image = Image(connection.execute("SELECT visage_export_model('m')").fetchone()[0])
+        for i, center in enumerate(centers):
+            struct.pack_into("=d", image.data, image.steps[0]["data"] + TERM_SIZE * i + TERM_CENTER, center)
+        connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::bytea))", [image.sealed()])
+
+    def try_model(self, connection, inputs, order, with_centers):
         terms = self.terms(order)
         intercept = self.randomness.choice((0.0, -0.0, self.randomness.gauss(0, 1)))
         logistic = self.randomness.random() < 0.5
         rows = list(self.rows(inputs))
         connection.execute("SELECT visage_deploy('m', visage_import_model('m', %s::text, 'pmml'))", [pmml(inputs, terms, intercept, logistic)])
+        centers = [self.randomness.gauss(0, 10) if with_centers else 0.0 for _ in terms]
+        if with_centers:
+            self.set_centers(connection, centers)
         connection.execute("DROP TABLE IF EXISTS scores.cases, scores.scored")
         connection.execute("CREATE TABLE scores.cases (n int, %s)" % ", ".join("x%d float8" % i for i in range(inputs)))
         with connection.cursor().copy("COPY scores.cases FROM STDIN") as copy:
             for i, row in enumerate(rows):
                 copy.write_row([i] + [None if value is None else repr(value) for value in row])
-        wanted = [bits(score(terms, intercept, logistic, row)) for row in rows]
+        wanted = [bits(score(terms, centers, intercept, logistic, row)) for row in rows]
         names = ", ".join("x%d" % i for i in range(inputs))
         with self.subTest(order=order, inputs=inputs, logistic=logistic):
             self.assertEqual(self.scores(connection, "visage_score('m', %s)" % names), wanted)
@@ -81,10 +92,10 @@ class Linear(unittest.TestCase):
             connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
             self.assertEqual(self.scores(connection, "score", "scored"), wanted)
 
-    def try_orders(self, order_of):
+    def try_orders(self, order_of, with_centers=False):
         with self.database.connect("engineer") as connection:
             for inputs in range(1, 31):
-                self.try_model(connection, inputs, order_of(list(range(inputs))))
+                self.try_model(connection, inputs, order_of(list(range(inputs))), with_centers)
 
     def shuffled(self, places):
         return self.randomness.sample(places, len(places))
@@ -106,6 +117,9 @@ class Linear(unittest.TestCase):
 
     def test_some_inputs(self):
         self.try_orders(lambda places: self.randomness.sample(places, self.randomness.randint(1, len(places))))
+
+    def test_differences_from_centers(self):
+        self.try_orders(self.shuffled, with_centers=True)
 
 
 if __name__ == "__main__":
