@@ -227,7 +227,7 @@ class Ranks(unittest.TestCase):
         self.try_ensemble(40, 32, 3, 16, strides=2)
 
     def test_numbers_of_strides(self):
-        for thresholds, strides in ((79, 5), (80, 6), (143, 9), (144, 10), (239, 15), (240, 16)):
+        for thresholds, strides in ((79, 5), (80, 6), (95, 6), (143, 9), (144, 10), (159, 10), (239, 15), (240, 16)):
             self.try_ensemble(40, 32, 2, thresholds, strides=strides)
 
     def test_trees_too_large_for_paths(self):
