@@ -466,6 +466,18 @@ check_depth(const ModelImage *image, const ModelTrees *trees,
 	return end == tree->root + tree->node_count && depth == tree->depth;
 }
 
+/*
+ * Is one tree before the other in the order of walking, by falling depth?  A
+ * strict order of as many numbers as there are trees has each of them, and a
+ * group of trees is walked as deep as its first is.
+ */
+static bool
+is_walked_before(const ModelTree *tree, uint32 one, uint32 other)
+{
+	return tree[one].depth != tree[other].depth ?
+		tree[one].depth > tree[other].depth : one < other;
+}
+
 /* Linear leaves, and the order in which trees are walked. */
 static bool
 check_tree_details(const ModelImage *image, const ModelTrees *trees,
@@ -476,6 +488,7 @@ check_tree_details(const ModelImage *image, const ModelTrees *trees,
 	const ModelCoefficient *coefficients =
 	MODEL_AT(image, ModelCoefficient, trees->coefficients);
 	const uint32 *order = MODEL_AT(image, uint32, trees->order);
+	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 
 	if ((trees->linear != 0) != ((trees->flags & MODEL_TREES_LINEAR) != 0))
 		return false;
@@ -487,7 +500,8 @@ check_tree_details(const ModelImage *image, const ModelTrees *trees,
 		if (coefficients[i].slot >= out)
 			return false;
 	for (uint32 i = 0; i < trees->tree_count; i++)
-		if (order[i] >= trees->tree_count)
+		if (order[i] >= trees->tree_count ||
+			(i > 0 && !is_walked_before(tree, order[i - 1], order[i])))
 			return false;
 	return true;
 }
