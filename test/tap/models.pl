@@ -8,8 +8,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use VisageTest;
 
-# without shared_preload_libraries: there is one way, with and without
-my $node = new_node('main', 'max_wal_senders = 5', 'autovacuum = off', "shared_preload_libraries = 'visage'");
+# without shared_preload_libraries, and again with them from models_preloaded.pl
+my $node = new_node('main', 'max_wal_senders = 5', 'autovacuum = off', $ENV{VISAGE_PRELOADED} ? "shared_preload_libraries = 'visage'" : ());
 $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql(
 	'shop', q{
