@@ -311,18 +311,6 @@ plan_tree(ShapPlan *plan, const ModelTree *tree, Planned *planned,
 	result->quadrature = find_quadrature(plan, most);
 }
 
-/* How many inner nodes the ensemble has. */
-static uint32
-count_inner(const ModelImage *image, const ModelTrees *trees)
-{
-	const ModelNode *nodes = MODEL_AT(image, ModelNode, trees->nodes);
-	uint32		count = 0;
-
-	for (uint32 i = 0; i < trees->node_count; i++)
-		count += !(MODEL_NODE_TEST(&nodes[i]) & MODEL_TEST_LEAF);
-	return count;
-}
-
 /*
  * Plans an ensemble, each of whose tests is of one input, and puts the plan
  * before the others of its model.
@@ -337,16 +325,19 @@ model_shap_plan(const ModelImage *image, const ModelTrees *trees,
 												  ALLOCSET_SMALL_SIZES);
 	ShapPlan   *plan = MemoryContextAllocZero(context, sizeof(ShapPlan));
 	Planned    *planned;
+	size_t		inner = 0;
 
 	plan->context = context;
 	plan->image = image;
 	plan->trees = trees;
 	for (uint32 i = 0; i < trees->tree_count; i++)
+	{
 		plan->most_nodes = Max(plan->most_nodes, tree[i].node_count);
+		inner += tree[i].leaf_count - 1;
+	}
 	plan->tree = MemoryContextAllocHuge(context, sizeof(ShapTree) *
 										trees->tree_count);
-	plan->inner = MemoryContextAllocHuge(context, sizeof(ShapNode) *
-										 count_inner(image, trees));
+	plan->inner = MemoryContextAllocHuge(context, sizeof(ShapNode) * inner);
 	plan->base = MemoryContextAllocZero(context,
 										sizeof(double) * trees->output_count);
 	planned = palloc_extended(sizeof(Planned) * Max(plan->most_nodes, 1),

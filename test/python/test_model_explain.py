@@ -9,6 +9,7 @@ import random
 import unittest
 
 import house
+from model_image import TREE, RankedImage
 
 INPUTS = "abcdef"
 THRESHOLDS = (-1.5, -0.5, 0.0, 0.5, 1.5)
@@ -206,6 +207,26 @@ class Explain(unittest.TestCase):
                 row = [chance.choice((None, *THRESHOLDS)) for _ in names]
                 alone = [shapley_by_leaves(tree, row, names) for tree in trees]
                 self.check_row(connection, row, {name: copies * sum(one[name] for one in alone) for name in (None, *names)})
+
+    def test_trees_that_share_their_nodes(self):
+        """Made up: an image whose trees are all the first one."""
+        chance = random.Random(20261203)
+        tree, copies = grow_long(chance, 12), 40
+        names = ["i%d" % place for place in range(12)]
+        with house.Database("explain_shared") as database, database.connect("engineer") as connection:
+            connection.execute("SELECT visage_import_model('whole', %s::text, 'lightgbm')", [model([tree] * copies, names)])
+            image = RankedImage(connection.execute("SELECT visage_export_model('whole@1')").fetchone()[0])
+            size = 4 * len(TREE)
+            first = image.trees["trees"]
+            image.set("node_count", image.tree(0)["node_count"])
+            image.set("dense_count", 0)
+            for name in ("ranked_count", "paths"):
+                image.set(name, 0)
+            for number in range(1, copies):
+                image.data[first + number * size:first + (number + 1) * size] = image.data[first:first + size]
+            connection.execute("SELECT visage_deploy('t', visage_import_model('t', %s::bytea))", [image.sealed()])
+            row = [chance.choice(THRESHOLDS) for _ in names]
+            self.check_row(connection, row, {name: copies * value for name, value in shapley_by_leaves(tree, row, names).items()})
 
 
 if __name__ == "__main__":
