@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shared.h
- *		What all sessions of the server know of the hosts they call.
+ *		What all sessions of the server share, and know of the hosts they call.
  *
  * Made by visage.so when it is in shared_preload_libraries (shared.c); room
  * net finds it through a rendezvous variable and keeps a table of its own
@@ -56,6 +56,8 @@ typedef struct CoreSharedLauncher
 	pg_atomic_uint32 pid;		/* 0: none yet */
 } CoreSharedLauncher;
 
+extern void core_share(const char *name, size_t size,
+					   void (*begin) (void *memory), void **memory);
 extern void core_request_shared_memory(void);
 extern void core_announce_launcher(int pid);
 

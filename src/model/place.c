@@ -22,11 +22,10 @@
 #include "access/heapam.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
+#include "core/shared.h"
 #include "model/model.h"
 #include "storage/bufmgr.h"
-#include "storage/ipc.h"
 #include "storage/lmgr.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/syscache.h"
 
@@ -41,8 +40,6 @@ typedef struct SharedPlaces
 } SharedPlaces;
 
 static SharedPlaces *shared = NULL; /* NULL without preloading */
-static shmem_request_hook_type previous_request;
-static shmem_startup_hook_type previous_startup;
 
 /* ---- rows ---- */
 
@@ -168,39 +165,18 @@ model_share_places(const ModelReference *reference, const ModelPlaces *places)
 }
 
 static void
-request(void)
+begin_places(void *memory)
 {
-	if (previous_request)
-		previous_request();
-	RequestAddinShmemSpace(sizeof(SharedPlaces) * SHARED_PLACES);
-}
+	SharedPlaces *places = memory;
 
-static void
-startup(void)
-{
-	bool		found;
-
-	if (previous_startup)
-		previous_startup();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("visage places",
-							 sizeof(SharedPlaces) * SHARED_PLACES, &found);
-	for (int i = 0; i < SHARED_PLACES && !found; i++)
-	{
-		memset(&shared[i], 0, sizeof(SharedPlaces));
-		SpinLockInit(&shared[i].lock);
-	}
-	LWLockRelease(AddinShmemInitLock);
+	for (int i = 0; i < SHARED_PLACES; i++)
+		SpinLockInit(&places[i].lock);
 }
 
 /* Called when visage.so is loaded; does nothing in a running server. */
 void
 model_request_shared_memory(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	previous_request = shmem_request_hook;
-	shmem_request_hook = request;
-	previous_startup = shmem_startup_hook;
-	shmem_startup_hook = startup;
+	core_share("visage places", sizeof(SharedPlaces) * SHARED_PLACES,
+			   begin_places, (void **) &shared);
 }
