@@ -45,6 +45,9 @@ extern const char *model_instructions_name(void);
 
 /* ---- walk.c, dense.c, rank.c, rank_wide.c: the trees of a step ---- */
 
+/* The ranks of a single row fit into a register, or four of 16 bytes. */
+#define MODEL_RANK_COLUMNS 64
+
 extern void model_walk_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, double *out,
 						   uint32 *leaves);

@@ -28,9 +28,6 @@
 #define RANKS_INLINE __attribute__((target("avx2,popcnt"), always_inline)) \
 	static inline
 
-/* A single row's ranks are four registers of 16 bytes. */
-#define ROW_COLUMNS 64
-
 /* Which of four numbers the value is not at most: bits. */
 RANKS_INLINE uint32
 above_4(const double *thresholds, __m256d value)
@@ -88,7 +85,7 @@ rank_value(const double *pivots, uint32 strides, double x)
 }
 
 /* The ranks of a block's slots, each with its copy. */
-RANKS static void
+RANKS		pg_noinline static void
 rank_block(const ModelImage *image, const ModelTrees *trees,
 		   const double *slots, uint8 *ranks)
 {
@@ -159,9 +156,12 @@ leaf_numbers(const uint64 *planes, int count, uint8 *numbers)
 
 /* Adds each row's leaf of a tree. */
 RANKS_INLINE void
-add_leaves(const uint8 *numbers, const double *values, bool float32,
+add_leaves(uint64 *reach, int leaves, const double *values, bool float32,
 		   double *sum)
 {
+	uint8		numbers[MODEL_BLOCK];
+
+	leaf_numbers(reach, model_fold_leaves(reach, leaves), numbers);
 	for (int row = 0; row < MODEL_BLOCK; row += 4)
 	{
 		__m256d		leaf = _mm256_setr_pd(values[numbers[row]],
@@ -179,65 +179,13 @@ add_leaves(const uint8 *numbers, const double *values, bool float32,
 	}
 }
 
-/* Adds the trees to the outputs of a block whose slots are ranked. */
+#include "model/rank_kernel.h"
+
 RANKS static void
-add_trees(const ModelImage *image, const ModelTrees *trees,
-		  const uint8 *ranks, double *out)
+add_block(const ModelImage *image, const ModelTrees *trees,
+		  const double *slots, double *out)
 {
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
-	const double *values = MODEL_AT(image, double, trees->leaves);
-	uint32		width = trees->rank_width;
-	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
-	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
-	uint64		reach[2 * MODEL_DENSE_LEAVES];
-	uint8		numbers[MODEL_BLOCK];
-
-	for (uint32 i = 0; i < trees->tree_count; i++)
-	{
-		const uint8 *column = tests + MODEL_RANK_COLUMN * width;
-		const uint8 *rank = tests + MODEL_RANK_RANK * width;
-		const uint8 *yes = tests + MODEL_RANK_YES * width;
-		const uint8 *no = tests + MODEL_RANK_NO * width;
-		int			inner = (int) tree[i].leaf_count - 1;
-		int			planes;
-
-		/* a tree that is one leaf has no inner node to reach it from */
-		reach[0] = ~UINT64CONST(0);
-		reach[MODEL_DENSE_LEAVES] = ~UINT64CONST(0);
-		for (int j = 0; j < inner; j++)
-		{
-			uint64		here = reach[j];
-			uint64		holds = at_most(ranks + (size_t) column[j] *
-										MODEL_BLOCK, rank[j]);
-
-			reach[yes[j]] = here & holds;
-			reach[no[j]] = here & ~holds;
-		}
-		planes = model_fold_leaves(reach + MODEL_DENSE_LEAVES, inner + 1);
-		leaf_numbers(reach + MODEL_DENSE_LEAVES, planes, numbers);
-		add_leaves(numbers, values + tree[i].first_leaf, float32,
-				   out + (size_t) tree[i].output * MODEL_BLOCK);
-		tests += MODEL_RANK_ARRAYS * width;
-	}
-}
-
-/* The ranks of a row's slots, in the order of columns. */
-RANKS static void
-rank_row(const ModelImage *image, const ModelTrees *trees,
-		 const double *slots, uint8 *ranks)
-{
-	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
-	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
-
-	for (uint32 i = 0; i < trees->ranked_count; i++)
-	{
-		double		x = slots[ranked[i].slot];
-		uint8		rank = rank_value(thresholds + ranked[i].pivots,
-									  ranked[i].strides, x);
-
-		ranks[2 * i] = rank;
-		ranks[2 * i + 1] = isnan(x) ? 0 : rank;
-	}
+	add_trees(image, trees, slots, out);
 }
 
 /* A row's ranks in registers: a byte's number is found by its lower bits. */
@@ -303,8 +251,8 @@ find_leaf(const ModelPaths *paths, uint32 bits)
  * made meanwhile: it would be a chain of additions that wait for one another.
  */
 RANKS static void
-find_row_leaves(const ModelImage *image, const ModelTrees *trees,
-				const uint8 *ranks, uint32 *leaves, double *sum)
+add_row(const ModelImage *image, const ModelTrees *trees, const double *slots,
+		uint32 *leaves, double *sum)
 {
 	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 	const ModelPaths *paths = MODEL_AT(image, ModelPaths, trees->paths);
@@ -312,8 +260,10 @@ find_row_leaves(const ModelImage *image, const ModelTrees *trees,
 	const double *values = MODEL_AT(image, double, trees->leaves);
 	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
 	double		total = *sum;
+	uint8		ranks[MODEL_RANK_COLUMNS];
 	RowRanks	row;
 
+	rank_row(image, trees, slots, ranks);
 	for (int i = 0; i < 4; i++)
 		row.sixteen[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)
 																	 (ranks + 16 * i)));
@@ -324,8 +274,7 @@ find_row_leaves(const ModelImage *image, const ModelTrees *trees,
 
 		tests += MODEL_RANK_ARRAYS * MODEL_PATH_LEAVES;
 		leaves[i] = leaf;
-		total = float32 ? (float) total + (float) values[leaf] :
-			total + values[leaf];
+		total = add_leaf(total, values[leaf], float32);
 	}
 	*sum = total;
 }
@@ -338,17 +287,14 @@ bool
 model_rank_block(const ModelImage *image, const ModelTrees *trees,
 				 const double *slots, double *out)
 {
-	pg_attribute_aligned(64) uint8 ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
+	ModelInstructions instructions = model_instructions();
 
-	if (trees->ranked_count == 0 || model_instructions() < MODEL_AVX2)
+	if (trees->ranked_count == 0 || instructions < MODEL_AVX2)
 		return false;
-	if (model_instructions() == MODEL_AVX512_VBMI)
+	if (instructions == MODEL_AVX512_VBMI)
 		model_rank_block_wide(image, trees, slots, out);
 	else
-	{
-		rank_block(image, trees, slots, ranks);
-		add_trees(image, trees, ranks, out);
-	}
+		add_block(image, trees, slots, out);
 	return true;
 }
 
@@ -360,20 +306,16 @@ bool
 model_rank_row(const ModelImage *image, const ModelTrees *trees,
 			   const double *slots, uint32 *leaves, double *sum)
 {
-	uint8		ranks[ROW_COLUMNS];
+	ModelInstructions instructions = model_instructions();
 
 	if (trees->ranked_count == 0 || trees->paths == 0 ||
-		2 * trees->ranked_count > ROW_COLUMNS ||
-		model_instructions() < MODEL_AVX2)
+		2 * trees->ranked_count > MODEL_RANK_COLUMNS ||
+		instructions < MODEL_AVX2)
 		return false;
-	if (model_instructions() == MODEL_AVX512_VBMI)
+	if (instructions == MODEL_AVX512_VBMI)
 		model_rank_row_wide(image, trees, slots, leaves, sum);
 	else
-	{
-		memset(ranks, 0, sizeof(ranks));
-		rank_row(image, trees, slots, ranks);
-		find_row_leaves(image, trees, ranks, leaves, sum);
-	}
+		add_row(image, trees, slots, leaves, sum);
 	return true;
 }
 

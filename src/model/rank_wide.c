@@ -22,16 +22,16 @@
 /* what model_instructions() asks for */
 #define WIDE_TARGET \
 	target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,popcnt,bmi,bmi2")
-#define WIDE __attribute__((WIDE_TARGET))
-#define WIDE_INLINE __attribute__((WIDE_TARGET, always_inline)) static inline
+#define RANKS __attribute__((WIDE_TARGET))
+#define RANKS_INLINE __attribute__((WIDE_TARGET, always_inline)) static inline
 
-/* ---- a block of rows ---- */
+/* ---- ranks ---- */
 
 /*
  * The ranks of eight values among so many strides: a search by halves, first
  * among the pivots, which stay in registers, then within a stride.
  */
-WIDE_INLINE __m128i
+RANKS_INLINE __m128i
 rank_8(const double *pivots, uint32 strides, __m512d value)
 {
 	const double *all = pivots + MODEL_RANK_STRIDE;
@@ -71,7 +71,7 @@ rank_8(const double *pivots, uint32 strides, __m512d value)
 }
 
 /* The ranks of a block's slots, each with its copy. */
-WIDE static void
+RANKS		pg_noinline static void
 rank_block(const ModelImage *image, const ModelTrees *trees,
 		   const double *slots, uint8 *ranks)
 {
@@ -97,9 +97,61 @@ rank_block(const ModelImage *image, const ModelTrees *trees,
 	}
 }
 
+/* How many of eight numbers the value is not at most. */
+RANKS_INLINE uint32
+above_8(const double *thresholds, __m512d value)
+{
+	return _mm_popcnt_u32(_mm512_cmp_pd_mask(value,
+											 _mm512_loadu_pd(thresholds),
+											 _CMP_NLE_UQ));
+}
+
+/* The rank of a value among so many strides of thresholds. */
+RANKS_INLINE uint8
+rank_value(const double *pivots, uint32 strides, double x)
+{
+	__m512d		value = _mm512_set1_pd(x);
+	uint32		stride = above_8(pivots, value);
+	const double *thresholds;
+
+	if (strides > 9)
+		stride += above_8(pivots + 8, value);
+	/* NaN is above the padding, too */
+	stride = Min(stride, strides - 1);
+	thresholds = pivots + (stride + 1) * MODEL_RANK_STRIDE;
+	return Min(stride * MODEL_RANK_STRIDE + above_8(thresholds, value) +
+			   above_8(thresholds + 8, value), 255);
+}
+
+/* ---- a block of rows ---- */
+
+/* Which of 64 ranks are at most this one. */
+RANKS_INLINE uint64
+at_most(const uint8 *ranks, uint8 rank)
+{
+	return _cvtmask64_u64(_mm512_cmpge_epu8_mask(_mm512_set1_epi8((char) rank),
+												 _mm512_loadu_si512(ranks)));
+}
+
+/* The numbers of the leaves that rows reach, a byte a row. */
+RANKS_INLINE void
+leaf_numbers(const uint64 *reach, int leaves, uint8 *numbers)
+{
+	__m512i		all = _mm512_setzero_si512();
+	__m512i		number = all;
+
+#pragma GCC unroll 4
+	for (int i = 1; i < leaves; i++)
+	{
+		number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
+		all = _mm512_mask_mov_epi8(all, _cvtu64_mask64(reach[i]), number);
+	}
+	_mm512_storeu_si512(numbers, all);
+}
+
 /* The values of eight rows' leaves, of 32 that are in registers. */
-WIDE_INLINE __m512d
-pick_leaves(const __m512d * values, __m512i number)
+RANKS_INLINE __m512d
+pick_leaves(const __m512d *values, __m512i number)
 {
 	__m512d		low = _mm512_permutex2var_pd(values[0], number, values[1]);
 	__m512d		high = _mm512_permutex2var_pd(values[2], number, values[3]);
@@ -109,14 +161,16 @@ pick_leaves(const __m512d * values, __m512i number)
 }
 
 /* Adds each row's leaf of a tree. */
-WIDE_INLINE void
-add_leaves(const uint8 *numbers, const double *values, int leaves,
+RANKS_INLINE void
+add_leaves(const uint64 *reach, int leaves, const double *values,
 		   bool float32, double *sum)
 {
+	pg_attribute_aligned(64) uint8 numbers[MODEL_BLOCK];
 	bool		few = leaves <= MODEL_PATH_LEAVES;
 	uint32		present = _bzhi_u32(~0, leaves);
 	__m512d		all[4] = {_mm512_setzero_pd()};
 
+	leaf_numbers(reach, leaves, numbers);
 	for (int i = 0; few && i < 4; i++)
 		all[i] = _mm512_maskz_loadu_pd(present >> (8 * i) & 0xFF,
 									   values + 8 * i);
@@ -136,124 +190,20 @@ add_leaves(const uint8 *numbers, const double *values, int leaves,
 	}
 }
 
-/* The numbers of the leaves that rows reach, a byte a row. */
-WIDE_INLINE void
-leaf_numbers(const uint64 *reach, int leaves, uint8 *numbers)
-{
-	__m512i		all = _mm512_setzero_si512();
-	__m512i		number = all;
-
-#pragma GCC unroll 4
-	for (int i = 1; i < leaves; i++)
-	{
-		number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
-		all = _mm512_mask_mov_epi8(all, _cvtu64_mask64(reach[i]), number);
-	}
-	_mm512_storeu_si512(numbers, all);
-}
-
-/* Adds the trees to the outputs of a block whose slots are ranked. */
-WIDE static void
-add_trees(const ModelImage *image, const ModelTrees *trees,
-		  const uint8 *ranks, double *out)
-{
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
-	const double *values = MODEL_AT(image, double, trees->leaves);
-	uint32		width = trees->rank_width;
-	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
-	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
-	uint64		reach[2 * MODEL_DENSE_LEAVES];
-	pg_attribute_aligned(64) uint8 numbers[MODEL_BLOCK];
-
-	for (uint32 i = 0; i < trees->tree_count; i++)
-	{
-		const uint8 *column = tests + MODEL_RANK_COLUMN * width;
-		const uint8 *rank = tests + MODEL_RANK_RANK * width;
-		const uint8 *yes = tests + MODEL_RANK_YES * width;
-		const uint8 *no = tests + MODEL_RANK_NO * width;
-		size_t		inner = tree[i].leaf_count - 1;
-
-		reach[0] = ~UINT64CONST(0);
-#pragma GCC unroll 2
-		for (size_t j = 0; j < inner; j++)
-		{
-			uint64		here = reach[j];
-			__m512i		x = _mm512_loadu_si512(ranks + (size_t) column[j] *
-											   MODEL_BLOCK);
-			uint64		holds = _cvtmask64_u64(_mm512_cmpge_epu8_mask(_mm512_set1_epi8((char) rank[j]), x));
-
-			reach[yes[j]] = here & holds;
-			reach[no[j]] = here & ~holds;
-		}
-		leaf_numbers(reach + MODEL_DENSE_LEAVES, inner + 1, numbers);
-		add_leaves(numbers, values + tree[i].first_leaf, inner + 1, float32,
-				   out + (size_t) tree[i].output * MODEL_BLOCK);
-		tests += MODEL_RANK_ARRAYS * width;
-	}
-}
+#include "model/rank_kernel.h"
 
 /* As model_rank_block, where the processor can. */
-void
+RANKS void
 model_rank_block_wide(const ModelImage *image, const ModelTrees *trees,
 					  const double *slots, double *out)
 {
-	pg_attribute_aligned(64) uint8 ranks[2 * MODEL_RANKED_SLOTS * MODEL_BLOCK];
-
-	rank_block(image, trees, slots, ranks);
-	add_trees(image, trees, ranks, out);
+	add_trees(image, trees, slots, out);
 }
 
 /* ---- a row ---- */
 
-/* How many of eight numbers the value is not at most. */
-WIDE_INLINE uint32
-above_8(const double *thresholds, __m512d value)
-{
-	return _mm_popcnt_u32(_mm512_cmp_pd_mask(value,
-											 _mm512_loadu_pd(thresholds),
-											 _CMP_NLE_UQ));
-}
-
-/* The rank of a value among so many strides of thresholds. */
-WIDE_INLINE uint8
-rank_value(const double *pivots, uint32 strides, double x)
-{
-	__m512d		value = _mm512_set1_pd(x);
-	uint32		stride = above_8(pivots, value);
-	const double *thresholds;
-
-	if (strides > 9)
-		stride += above_8(pivots + 8, value);
-	/* NaN is above the padding, too */
-	stride = Min(stride, strides - 1);
-	thresholds = pivots + (stride + 1) * MODEL_RANK_STRIDE;
-	return Min(stride * MODEL_RANK_STRIDE + above_8(thresholds, value) +
-			   above_8(thresholds + 8, value), 255);
-}
-
-/* The ranks of a row's slots, in the order of columns. */
-WIDE_INLINE __m512i
-rank_row(const ModelImage *image, const ModelTrees *trees,
-		 const double *slots)
-{
-	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
-	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
-	uint8		ranks[64] = {0};
-
-	for (uint32 i = 0; i < trees->ranked_count; i++)
-	{
-		double		x = slots[ranked[i].slot];
-		uint8		rank = rank_value(thresholds + ranked[i].pivots,
-									  ranked[i].strides, x);
-
-		ranks[2 * i] = rank;
-		ranks[2 * i + 1] = isnan(x) ? 0 : rank;
-	}
-	return _mm512_loadu_si512(ranks);
-}
-
 /* Two halves of a register from two places. */
-WIDE_INLINE __m512i
+RANKS_INLINE __m512i
 join_halves(const uint8 *low, const uint8 *high)
 {
 	return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) low)),
@@ -261,7 +211,7 @@ join_halves(const uint8 *low, const uint8 *high)
 }
 
 /* Looks up the bytes that are inner nodes in the bytes themselves. */
-WIDE_INLINE __m512i
+RANKS_INLINE __m512i
 two_steps_for_one(__m512i next)
 {
 	return _mm512_mask_permutexvar_epi8(next, _mm512_movepi8_mask(next), next,
@@ -276,7 +226,7 @@ two_steps_for_one(__m512i next)
  * Looking up the bytes in themselves doubles how many tests have been passed.
  * Sixteen are mostly enough; depth has a bit beyond where they may not be.
  */
-WIDE_INLINE uint64
+RANKS_INLINE uint64
 two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others,
 		   uint32 depth)
 {
@@ -300,17 +250,10 @@ two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others,
 		(uint64) ((uint32) _mm_cvtsi128_si32(_mm512_extracti32x4_epi32(next[0], 2)) % 32) << 32;
 }
 
-/* Adds a leaf to a sum in the library's precision. */
-WIDE_INLINE double
-add_leaf(double sum, double value, bool float32)
-{
-	return float32 ? (float) sum + (float) value : sum + value;
-}
-
 /*
  * The leaf that the row reaches in each tree, and the sum of their values.
  */
-WIDE_INLINE double
+RANKS_INLINE double
 sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
 		   bool float32, double sum, uint32 *leaves)
 {
@@ -340,12 +283,15 @@ sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
 }
 
 /* As model_rank_row, where the processor can. */
-WIDE void
+RANKS void
 model_rank_row_wide(const ModelImage *image, const ModelTrees *trees,
 					const double *slots, uint32 *leaves, double *sum)
 {
-	__m512i		ranks = rank_row(image, trees, slots);
+	uint8		bytes[MODEL_RANK_COLUMNS];
+	__m512i		ranks;
 
+	rank_row(image, trees, slots, bytes);
+	ranks = _mm512_loadu_si512(bytes);
 	if (trees->flags & MODEL_TREES_FLOAT32)
 		*sum = sum_leaves(image, trees, ranks, true, *sum, leaves);
 	else
