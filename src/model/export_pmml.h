@@ -84,6 +84,8 @@ extern char *pmml_text(const char *text);
 extern char *pmml_double(double number);
 
 /* export_pmml_field.c: fields */
+extern const ModelStep *pmml_step_of(const PmmlDocument *document,
+									 uint32 slot);
 extern PmmlSource pmml_source(const PmmlDocument *document, uint32 slot);
 extern const char *pmml_field(PmmlDocument *document, uint32 slot);
 extern void pmml_set_field(PmmlDocument *document, uint32 slot,
@@ -124,6 +126,7 @@ extern char *pmml_discretize(const char *field, double other, double missing,
 extern void pmml_export_step(PmmlDocument *document, const ModelStep *step);
 
 /* export_pmml_regression.c */
+extern bool pmml_is_linear(const ModelStep *step);
 extern bool pmml_table_is_single(const PmmlDocument *document, uint32 slot);
 extern void pmml_table(PmmlDocument *document, StringInfo body, uint32 slot,
 					   const char *category);

@@ -17,15 +17,6 @@
 
 #include "model/export_pmml.h"
 
-/* The step that a slot comes from, or NULL for an input. */
-static const ModelStep *
-step_of(const PmmlDocument *document, uint32 slot)
-{
-	uint32		writer = document->writers[slot];
-
-	return writer == MODEL_NONE ? NULL : &document->steps[writer];
-}
-
 /* ---- the answer ---- */
 
 /* PMML's name of the link that a slot comes from, and what is before it. */
@@ -42,7 +33,7 @@ link_of(const PmmlDocument *document, uint32 slot, uint32 *before)
 		{MODEL_CLOGLOG, "cloglog"}, {MODEL_LOGLOG, "loglog"},
 		{MODEL_CAUCHIT, "cauchit"}
 	};
-	const ModelStep *step = step_of(document, slot);
+	const ModelStep *step = pmml_step_of(document, slot);
 
 	*before = slot;
 	for (int i = 0; step != NULL && i < lengthof(links); i++)
@@ -60,7 +51,7 @@ link_of(const PmmlDocument *document, uint32 slot, uint32 *before)
 static bool
 is_softmax(const PmmlDocument *document, const uint32 *slots, int count)
 {
-	const ModelStep *step = step_of(document, slots[0]);
+	const ModelStep *step = pmml_step_of(document, slots[0]);
 
 	if (step == NULL || step->op != MODEL_SOFTMAX || step->count != count)
 		return false;
@@ -88,7 +79,7 @@ behind_copies(const PmmlDocument *document, uint32 slot)
 	const ModelStep *step;
 
 	slot = pmml_source(document, slot).slot;
-	while ((step = step_of(document, slot)) != NULL && step->op == MODEL_COPY)
+	while ((step = pmml_step_of(document, slot)) != NULL && step->op == MODEL_COPY)
 		slot = pmml_source(document, step->a + slot - step->out).slot;
 	return slot;
 }
@@ -97,8 +88,8 @@ behind_copies(const PmmlDocument *document, uint32 slot)
 static bool
 is_negative_of(const PmmlDocument *document, uint32 slot, uint32 other)
 {
-	const ModelStep *step = step_of(document, slot);
-	const ModelStep *opposite = step_of(document, other);
+	const ModelStep *step = pmml_step_of(document, slot);
+	const ModelStep *opposite = pmml_step_of(document, other);
 	const ModelTerm *a;
 	const ModelTerm *b;
 
@@ -129,14 +120,14 @@ static bool
 is_logistic_pair(const PmmlDocument *document, const uint32 *slots,
 				 uint32 *before)
 {
-	const ModelStep *step = step_of(document, slots[0]);
+	const ModelStep *step = pmml_step_of(document, slots[0]);
 	const ModelStep *less;
 	uint32		x;
 
 	if (step == NULL || step->op != MODEL_WHERE || step->count != 2 ||
 		slots[0] != step->out || slots[1] != step->out + 1)
 		return false;
-	less = step_of(document, pmml_source(document, step->a).slot);
+	less = pmml_step_of(document, pmml_source(document, step->a).slot);
 	if (less == NULL || less->op != MODEL_LESS || less->count != 2 ||
 		less->b != MODEL_NONE)
 		return false;
@@ -154,7 +145,7 @@ is_logistic_pair(const PmmlDocument *document, const uint32 *slots,
 static void
 skip_normalisation(const PmmlDocument *document, PmmlAnswer *answer)
 {
-	const ModelStep *step = step_of(document, answer->slots[0]);
+	const ModelStep *step = pmml_step_of(document, answer->slots[0]);
 	const ModelStep *before;
 	uint32	   *slots = palloc(sizeof(uint32) * answer->count);
 	uint32		x;
@@ -168,7 +159,7 @@ skip_normalisation(const PmmlDocument *document, PmmlAnswer *answer)
 			return;
 		slots[i] = pmml_source(document, step->a + i).slot;
 	}
-	before = step_of(document, slots[0]);
+	before = pmml_step_of(document, slots[0]);
 	if (is_softmax(document, slots, answer->count) ||
 		(answer->count == 2 && before != NULL &&
 		 (before->op == MODEL_SUBTRACT || before->op == MODEL_SIGMOID ||
@@ -222,7 +213,7 @@ trees_add_up(const PmmlDocument *document, const ModelStep *step,
 static bool
 add_up(const PmmlDocument *document, const uint32 *slots, int count)
 {
-	const ModelStep *step = step_of(document, slots[0]);
+	const ModelStep *step = pmml_step_of(document, slots[0]);
 	uint32		before;
 
 	if (step == NULL)
@@ -266,7 +257,7 @@ pmml_find_answer(PmmlDocument *document)
 	answer.slots = palloc(sizeof(uint32) * answer.count);
 	for (int i = 0; i < answer.count; i++)
 		answer.slots[i] = pmml_source(document, image->scores + i).slot;
-	step = step_of(document, answer.slots[0]);
+	step = pmml_step_of(document, answer.slots[0]);
 	if (image->task != MODEL_CLASSIFICATION)
 	{
 		answer.trees = step != NULL && step->op == MODEL_TREES &&
@@ -276,7 +267,7 @@ pmml_find_answer(PmmlDocument *document)
 		return answer;
 	}
 	skip_normalisation(document, &answer);
-	step = step_of(document, answer.slots[0]);
+	step = pmml_step_of(document, answer.slots[0]);
 	document->classes = add_up(document, answer.slots, answer.count);
 	if (!document->classes)
 	{
@@ -357,7 +348,7 @@ need_operands(PmmlDocument *document, const ModelStep *step)
 		return;
 	if (step->op == MODEL_TREES)
 		pmml_need_trees(document, step);
-	else if (step->op == MODEL_LINEAR || step->op == MODEL_MATMUL)
+	else if (pmml_is_linear(step))
 		need_terms(document, step);
 	else if (step->op == MODEL_ONE_HOT)
 		need(document, step->a);
@@ -378,9 +369,8 @@ pmml_need_answer(PmmlDocument *document, const PmmlAnswer *answer)
 
 		if (answer->slots[i] == MODEL_NONE)
 			continue;
-		step = step_of(document, answer->slots[i]);
-		if (step != NULL && (step->op == MODEL_LINEAR ||
-							 step->op == MODEL_MATMUL) &&
+		step = pmml_step_of(document, answer->slots[i]);
+		if (pmml_is_linear(step) &&
 			(i == answer->main || document->classes))
 			need_terms(document, step);
 		else if (step == NULL || step->op != MODEL_FILL || i != answer->main)

@@ -61,18 +61,25 @@ pmml_double(double number)
 
 /* ---- slots ---- */
 
+/* The step that a slot comes from, or NULL for an input. */
+const ModelStep *
+pmml_step_of(const PmmlDocument *document, uint32 slot)
+{
+	uint32		writer = document->writers[slot];
+
+	return writer == MODEL_NONE ? NULL : &document->steps[writer];
+}
+
 /* Follows the steps that only move a slot. */
 PmmlSource
 pmml_source(const PmmlDocument *document, uint32 slot)
 {
 	PmmlSource	source = {.slot = slot};
 	const ModelInput *input;
+	const ModelStep *step;
 
-	while (document->writers[source.slot] != MODEL_NONE)
+	while ((step = pmml_step_of(document, source.slot)) != NULL)
 	{
-		const ModelStep *step =
-		&document->steps[document->writers[source.slot]];
-
 		if (step->op != MODEL_MOVE && step->op != MODEL_MISSING_TO_LOW)
 			return source;
 		source.low |= step->op == MODEL_MISSING_TO_LOW;
@@ -295,8 +302,7 @@ static bool
 is_constant(const PmmlDocument *document, uint32 slot, double *number)
 {
 	uint32		from = pmml_source(document, slot).slot;
-	const ModelStep *step = document->writers[from] == MODEL_NONE ? NULL :
-	&document->steps[document->writers[from]];
+	const ModelStep *step = pmml_step_of(document, from);
 
 	if (step == NULL || step->op != MODEL_FILL)
 		return false;

@@ -14,17 +14,9 @@
 
 #include "model/export_pmml.h"
 
-/* The step that a slot comes from, or NULL for an input. */
-static const ModelStep *
-step_of(const PmmlDocument *document, uint32 slot)
-{
-	uint32		writer = document->writers[slot];
-
-	return writer == MODEL_NONE ? NULL : &document->steps[writer];
-}
-
-static bool
-is_linear(const ModelStep *step)
+/* Is a slot of this step a sum of terms?  One of no step, an input, is not. */
+bool
+pmml_is_linear(const ModelStep *step)
 {
 	return step != NULL &&
 		(step->op == MODEL_LINEAR || step->op == MODEL_MATMUL);
@@ -35,9 +27,9 @@ is_linear(const ModelStep *step)
 bool
 pmml_table_is_single(const PmmlDocument *document, uint32 slot)
 {
-	const ModelStep *step = step_of(document, slot);
+	const ModelStep *step = pmml_step_of(document, slot);
 
-	return is_linear(step) && (step->flags & MODEL_IN_FLOAT32);
+	return pmml_is_linear(step) && (step->flags & MODEL_IN_FLOAT32);
 }
 
 static void
@@ -178,12 +170,12 @@ void
 pmml_table(PmmlDocument *document, StringInfo body, uint32 slot,
 		   const char *category)
 {
-	const ModelStep *step = step_of(document, slot);
+	const ModelStep *step = pmml_step_of(document, slot);
 	StringInfoData terms;
 	double		intercept = 0;
 
 	initStringInfo(&terms);
-	if (is_linear(step))
+	if (pmml_is_linear(step))
 		intercept = write_terms(document, &terms, step, slot);
 	else if (step != NULL && step->op == MODEL_FILL)
 		intercept = MODEL_AT(document->image, double,
