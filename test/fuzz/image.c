@@ -3,20 +3,20 @@
  * image.c
  *		A fuzz target: images that somebody has made up.
  *
- * What passes model_check_image is scored, a row and a block at a time, with
- * each of the instructions that the processor has.  A page that nobody may
- * read stands behind the image, as the end of a mapping does: vectors are
- * loaded by instructions that sanitizers know nothing of.
+ * What passes model_check_image is scored, a row and a block at a time to the
+ * same bits, with each of the instructions that the processor has.  A page
+ * that nobody may read stands behind the image, as the end of a mapping does:
+ * vectors are loaded by instructions that sanitizers know nothing of.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include <math.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "model/kernel.h"
+#include "score.h"
 #include "server.h"
 
 /* More slots and trees than that are not scored: it takes too long. */
@@ -24,39 +24,10 @@
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The usual values, and those that break things. */
-static double
-value_for(uint32 slot, int row)
-{
-	static const double values[] = {0, NAN, 1, -1, INFINITY, -INFINITY, 0.5,
-	1e-40, -0.5, 1e300, 31, -0.25, 4294967296.0, -1e300};
-
-	return values[(slot * 7 + row) % lengthof(values)];
-}
-
-static void
-score(const ModelImage *image, const char *instructions)
-{
-	double	   *one = palloc(sizeof(double) * model_workspace(image, 1));
-	double	   *block = palloc(sizeof(double) *
-							   model_workspace(image, MODEL_BLOCK));
-
-	model_limit_instructions(instructions);
-	for (uint32 i = 0; i < image->input_count; i++)
-		for (int row = 0; row < MODEL_BLOCK; row++)
-			block[(size_t) i * MODEL_BLOCK + row] = value_for(i, row);
-	model_run_block(image, block);
-	for (int row = 0; row < MODEL_BLOCK; row += 9)
-	{
-		for (uint32 i = 0; i < image->input_count; i++)
-			one[i] = value_for(i, row);
-		model_run(image, one);
-	}
-}
-
 static void
 check_and_score(void *argument)
 {
+	static const char *const instructions[] = {"best", "avx2", "plain"};
 	ModelImage *image = argument;
 	size_t		size = image->size;
 
@@ -65,9 +36,11 @@ check_and_score(void *argument)
 	if (model_check_image(image, size) != NULL ||
 		model_workspace(image, 1) > MOST)
 		return;
-	score(image, "best");
-	score(image, "avx2");
-	score(image, "plain");
+	for (int i = 0; i < lengthof(instructions); i++)
+	{
+		model_limit_instructions(instructions[i]);
+		score_both_ways(image);
+	}
 }
 
 int
