@@ -36,9 +36,6 @@
 #define PREFIX PG_TEMP_FILE_PREFIX "_visage_"
 #define SLICE (1024 * 1024)
 
-/* How long a file may look unused, in seconds, while sessions map it. */
-#define TOUCH_EVERY 60
-
 /* Tells our locks from those of pg_advisory_lock, which have 1 and 2. */
 #define LOCK_CLASS 5
 
@@ -128,7 +125,7 @@ map_file(const ImageRow *row, size_t *size)
 		unlink(path);
 		return NULL;
 	}
-	if (labs(time(NULL) - used) >= TOUCH_EVERY)
+	if (labs(time(NULL) - used) >= MODEL_TOUCH_EVERY)
 		utime(path, NULL);
 	return image;
 }

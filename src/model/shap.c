@@ -112,7 +112,7 @@ struct ShapPlan
 	const ModelTrees *trees;
 	ShapTree   *tree;			/* one each */
 	ShapNode   *inner;			/* of all trees */
-	uint32		inner_count;
+	size_t		inner_count;
 	double	   *base;			/* one an output: over the training rows */
 	ShapQuadrature *quadratures;
 	uint32		most_nodes;		/* of a tree */

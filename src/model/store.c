@@ -35,9 +35,6 @@
 #define MAX_IDLE 32
 #define MAX_NAMES 256
 
-/* How long a file may look unused while it is in use. */
-#define TOUCH_EVERY (60 * USECS_PER_SEC)
-
 /* A reference and what it means; kept by the session. */
 typedef struct KnownName
 {
@@ -476,7 +473,7 @@ use_entry(ModelEntry *entry)
 
 	entry->last_used = ++use_counter;
 	entry->used_by = now;
-	if (now - entry->touched > TOUCH_EVERY)
+	if (now - entry->touched > MODEL_TOUCH_EVERY * USECS_PER_SEC)
 	{
 		entry->touched = now;
 		(void) model_file_touch(&entry->key);

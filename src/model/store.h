@@ -194,6 +194,9 @@ extern Oid	model_catalog_relation(void);
 
 /* ---- file.c: images as files that all sessions map ---- */
 
+/* How long a file may look unused, in seconds, while it is in use. */
+#define MODEL_TOUCH_EVERY 60
+
 extern const ModelImage *model_file_map(const ImageRow *row, size_t *size);
 extern void model_file_unmap(const ModelImage *image, size_t size);
 extern bool model_file_exists(const ImageKey *key);
