@@ -3,7 +3,7 @@
  * kernel.c
  *		Runs an image over rows in memory, for bench/kernel.
  *
- *	kernel IMAGE ROWS OUT FEATURES
+ *	kernel IMAGE ROWS OUT FEATURES INSTRUCTIONS
  *
  * ROWS is float64 in row order, as a program holds them; OUT gets the first
  * raw score of each row.  For each line on standard input it scores all rows
@@ -84,6 +84,7 @@ main(int argc, char **argv)
 										   sizeof(double) + 63) / 64 * 64);
 	FILE	   *file;
 
+	model_limit_instructions(argv[5]);
 	if (out == NULL || workspace == NULL || image->input_count != features)
 		return 1;
 	memset(workspace, 0, model_workspace(image, MODEL_BLOCK) * sizeof(double));
