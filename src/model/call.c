@@ -203,16 +203,17 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 /*
  * The score of (model, value, …) where the call is bound already, to a model
  * that the query names, and the score follows from the arguments as they are;
- * else false.
+ * else NaN.
  */
-bool
-model_call_linear(FunctionCallInfo fcinfo, double *score)
+double
+model_call_linear(FunctionCallInfo fcinfo)
 {
 	const ScoreCall *call = fcinfo->flinfo->fn_extra;
 
-	return call != NULL && call->linear != NULL &&
-		model_is_current(&call->moment) &&
-		model_linear_score(call->linear, &fcinfo->args[1], score);
+	if (call == NULL || call->linear == NULL ||
+		!model_is_current(&call->moment))
+		return NAN;
+	return model_linear_score(call->linear, &fcinfo->args[1]);
 }
 
 /* Takes values given as VARIADIC array. */

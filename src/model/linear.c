@@ -135,10 +135,9 @@ add_pair(const LinearTerms *group, int pair, const NullableDatum *one,
 	return one->isnull | other->isnull;
 }
 
-/* The score; false where the kernel must say. */
-bool
-model_linear_score(const ModelLinear *linear, const NullableDatum *arguments,
-				   double *score)
+/* The score; NaN where the kernel must say. */
+double
+model_linear_score(const ModelLinear *linear, const NullableDatum *arguments)
 {
 	const LinearTerms *group = linear->groups;
 	const LinearTerms *in_order = group + linear->in_order;
@@ -160,7 +159,6 @@ model_linear_score(const ModelLinear *linear, const NullableDatum *arguments,
 								 sums);
 	sum = (sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1]);
 	if (any_null || !isfinite(sum))
-		return false;
-	*score = linear->sigmoid ? 1 / (1 + exp(-sum)) : sum;
-	return true;
+		return NAN;
+	return linear->sigmoid ? 1 / (1 + exp(-sum)) : sum;
 }

@@ -180,8 +180,8 @@ extern void model_fill_object(ModelBinding *binding, Jsonb *features);
 extern ModelLinear *model_linear(const ModelImage *image,
 								 const ModelSource *sources,
 								 MemoryContext context);
-extern bool model_linear_score(const ModelLinear *linear,
-							   const NullableDatum *arguments, double *score);
+extern double model_linear_score(const ModelLinear *linear,
+								 const NullableDatum *arguments);
 
 /* ---- call.c: what a call of a scoring function means ---- */
 
@@ -189,7 +189,7 @@ extern bool model_linear_score(const ModelLinear *linear,
 extern ModelBinding *model_call(FunctionCallInfo fcinfo);
 extern void model_check_count(const ModelEntry *entry, int count);
 extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
-extern bool model_call_linear(FunctionCallInfo fcinfo, double *score);
+extern double model_call_linear(FunctionCallInfo fcinfo);
 
 /* ---- explain.c ---- */
 

@@ -44,10 +44,10 @@ one_score(FunctionCallInfo fcinfo, const ModelBinding *binding)
 Datum
 visage_score(PG_FUNCTION_ARGS)
 {
+	double		score = model_call_linear(fcinfo);
 	ModelBinding *binding;
-	double		score;
 
-	if (model_call_linear(fcinfo, &score))
+	if (!isnan(score))
 		PG_RETURN_FLOAT8(score);
 	binding = model_call(fcinfo);
 	if (binding == NULL)
