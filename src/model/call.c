@@ -26,14 +26,12 @@
 /* Kept in fn_extra, in a context of its own that a rebinding resets. */
 typedef struct ScoreCall
 {
+	ModelKept	kept;
 	MemoryContext context;
-	ModelMoment moment;
 	char	   *reference;
 	size_t		reference_length;
 	ModelEntry *entry;
 	ModelBinding *binding;
-	const ModelLinear *linear;	/* of values given one by one to the model
-								 * that the query names, or NULL */
 	bool		by_row;
 	Oid			row_type;
 	int32		row_typmod;
@@ -46,7 +44,7 @@ is_current(const ScoreCall *call, const char *reference, size_t length)
 {
 	return call->entry != NULL && call->reference_length == length &&
 		memcmp(call->reference, reference, length) == 0 &&
-		model_is_current(&call->moment);
+		model_is_current(&call->kept.moment);
 }
 
 /*
@@ -89,7 +87,7 @@ score_call(FunctionCallInfo fcinfo)
 	if (call != NULL && is_current(call, reference, length))
 		return call;
 	call = fresh_call(fcinfo->flinfo);
-	model_moment(&call->moment);
+	model_moment(&call->kept.moment);
 	call->reference = MemoryContextAlloc(call->context, length + 1);
 	memcpy(call->reference, reference, length);
 	call->reference_length = length;
@@ -185,7 +183,7 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 		call->binding = model_borrow_binding(call->entry, count, types,
 											 call->context);
 		if (names_model(fcinfo->flinfo))
-			call->linear = call->binding->linear;
+			call->kept.linear = call->binding->linear;
 	}
 	binding = call->binding;
 	if (binding->plain)
@@ -198,22 +196,6 @@ fill_values(FunctionCallInfo fcinfo, ScoreCall *call)
 				model_read_slot(&binding->sources[i], image, &inputs[i],
 								fcinfo->args[i + 1].value,
 								fcinfo->args[i + 1].isnull);
-}
-
-/*
- * The score of (model, value, …) where the call is bound already, to a model
- * that the query names, and the score follows from the arguments as they are;
- * else NaN.
- */
-double
-model_call_linear(FunctionCallInfo fcinfo)
-{
-	const ScoreCall *call = fcinfo->flinfo->fn_extra;
-
-	if (call == NULL || call->linear == NULL ||
-		!model_is_current(&call->moment))
-		return NAN;
-	return model_linear_score(call->linear, &fcinfo->args[1]);
 }
 
 /* Takes values given as VARIADIC array. */

@@ -41,9 +41,9 @@ struct ModelLinear
 {
 	double		bias;
 	bool		sigmoid;		/* of the sum */
-	uint32		in_order;		/* groups whose terms are of the arguments in
-								 * order: the first of all */
-	uint32		count;
+	LinearTerms *in_order;		/* behind the groups whose terms are of the
+								 * arguments in order: the first of all */
+	LinearTerms *end;
 	LinearTerms groups[FLEXIBLE_ARRAY_MEMBER];
 };
 
@@ -103,10 +103,10 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 									sizeof(LinearTerms) * count);
 	linear->bias = step->bias;
 	linear->sigmoid = image->score_steps == 2;
-	linear->count = count;
+	linear->end = linear->groups + count;
 	while (in_order < step->data_count && terms[in_order].slot == in_order)
 		in_order++;
-	linear->in_order = in_order / STRANDS;
+	linear->in_order = linear->groups + in_order / STRANDS;
 	for (uint32 i = 0; i < step->data_count; i++)
 	{
 		LinearTerms *group = &linear->groups[i / STRANDS];
@@ -140,18 +140,16 @@ double
 model_linear_score(const ModelLinear *linear, const NullableDatum *arguments)
 {
 	const LinearTerms *group = linear->groups;
-	const LinearTerms *in_order = group + linear->in_order;
-	const LinearTerms *end = group + linear->count;
 	const NullableDatum *next = arguments;
 	Pair		sums[STRANDS / 2] = {{linear->bias, 0}, {0, 0}};
 	bool		any_null = false;
 	double		sum;
 
-	for (; group < in_order; group++, next += STRANDS)
+	for (; group < linear->in_order; group++, next += STRANDS)
 		for (int j = 0; j < STRANDS / 2; j++)
 			any_null |= add_pair(group, j, &next[2 * j], &next[2 * j + 1],
 								 sums);
-	for (; group < end; group++)
+	for (; group < linear->end; group++)
 		for (int j = 0; j < STRANDS / 2; j++)
 			any_null |= add_pair(group, j,
 								 argument_at(arguments, group->offset[2 * j]),

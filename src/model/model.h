@@ -185,11 +185,34 @@ extern double model_linear_score(const ModelLinear *linear,
 
 /* ---- call.c: what a call of a scoring function means ---- */
 
+/* What is kept with the function info of a call begins with this. */
+typedef struct ModelKept
+{
+	ModelMoment moment;
+	const ModelLinear *linear;	/* of values given one by one to the model
+								 * that the query names, or NULL */
+} ModelKept;
+
+/*
+ * The score of (model, value, …) where the call is bound already, to a model
+ * that the query names, and the score follows from the arguments as they are;
+ * else NaN.
+ */
+static inline double
+model_call_linear(FunctionCallInfo fcinfo)
+{
+	const ModelKept *kept = fcinfo->flinfo->fn_extra;
+
+	if (kept == NULL || kept->linear == NULL ||
+		!model_is_current(&kept->moment))
+		return NAN;
+	return model_linear_score(kept->linear, &fcinfo->args[1]);
+}
+
 /* The arguments' values in the workspace; NULL where the answer is NULL. */
 extern ModelBinding *model_call(FunctionCallInfo fcinfo);
 extern void model_check_count(const ModelEntry *entry, int count);
 extern ModelBinding *model_call_json(FunctionCallInfo fcinfo);
-extern double model_call_linear(FunctionCallInfo fcinfo);
 
 /* ---- explain.c ---- */
 

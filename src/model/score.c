@@ -29,14 +29,16 @@ is_null(const ModelImage *image, double score)
 	return (image->flags & MODEL_NULL_FOR_NAN) && isnan(score);
 }
 
-/* The score of a row; NULL where the model has none. */
-static Datum
+/* The score of a row; NULL where the model has none, or without a row. */
+static pg_noinline Datum
 one_score(FunctionCallInfo fcinfo, const ModelBinding *binding)
 {
-	const ModelImage *image = binding->entry->image;
-	double		score = model_run_score(image, binding->workspace);
+	double		score;
 
-	if (is_null(image, score))
+	if (binding == NULL)
+		PG_RETURN_NULL();
+	score = model_run_score(binding->entry->image, binding->workspace);
+	if (is_null(binding->entry->image, score))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(score);
 }
@@ -45,14 +47,10 @@ Datum
 visage_score(PG_FUNCTION_ARGS)
 {
 	double		score = model_call_linear(fcinfo);
-	ModelBinding *binding;
 
 	if (!isnan(score))
 		PG_RETURN_FLOAT8(score);
-	binding = model_call(fcinfo);
-	if (binding == NULL)
-		PG_RETURN_NULL();
-	return one_score(fcinfo, binding);
+	return one_score(fcinfo, model_call(fcinfo));
 }
 
 Datum

@@ -102,7 +102,7 @@ model_is_current(const ModelMoment *moment)
 	ModelView	view = model_view(GetActiveSnapshot());
 
 	return model_same_view(&moment->view, &view) &&
-		moment->undone == model_undone && moment->user == GetUserId();
+		moment->undone == model_undone && GetUserId() == moment->user;
 }
 
 /* ---- place.c: rows by their place ---- */
