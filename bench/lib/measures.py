@@ -43,6 +43,12 @@ def interleave(sides, rounds, measure=timed):
     return results
 
 
+def by_round(join, one, other):
+    """Median of what `join` makes of two sides of each round: they ran in the
+    same seconds, and machines change from one minute to the next."""
+    return median([join(*pair) for pair in zip(one, other)])
+
+
 def spread(values, unit="s", scale=1):
     """Median and range, for people."""
     low, high = min(values) * scale, max(values) * scale

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import functools
 import io
 import math
 import operator
@@ -17,7 +18,7 @@ import lightgbm
 import numpy
 import psycopg
 
-from measures import Measures, interleave, median, must_equal, say, spread, timed
+from measures import Measures, by_round, interleave, median, must_equal, say, spread, timed
 
 FEATURES = 30
 COLUMNS = ["f%d" % i for i in range(1, FEATURES + 1)]
@@ -74,12 +75,16 @@ def prepare(connection, rows, text):
         must_equal("order of the features of model " + model, [member["name"] for member in inputs], COLUMNS)
 
 
-def turns(measures, rounds, sides):
-    """Medians of statements of one session that take turns; they are shown."""
+def turns(rounds, sides):
+    """Times of statements of one session that take turns; they are shown."""
     times = interleave(sides, rounds)
     for name, values in times.items():
         say("   %s: %s" % (name, spread(values)))
-    return {name: median(values) for name, values in times.items()}
+    return times
+
+
+def ratio(times, one, other):
+    return by_round(operator.truediv, times[one], times[other])
 
 
 def statement(connection, query):
@@ -114,11 +119,11 @@ def kernel_alone(measures, connection, booster, rows, rounds, directory):
     visage()
     peer()
     must_equal("raw scores, bit for bit", raw.tobytes(), found[0].tobytes())
-    times = turns(measures, rounds, {"kernel": visage, "LightGBM": peer})
+    times = turns(rounds, {"kernel": visage, "LightGBM": peer})
     with open("/proc/cpuinfo", encoding="ascii") as file:
         widest = "AVX-512" if "avx512f" in file.read() else "AVX2"
     measures.at_least("batch kernel alone against LightGBM's C API, one thread, same model (bit-equal raw scores), %s: times faster" % widest,
-                      times["LightGBM"] / times["kernel"], 15 if widest == "AVX-512" else 10)
+                      ratio(times, "LightGBM", "kernel"), 15 if widest == "AVX-512" else 10)
 
 
 # ---- SQL over a table ----
@@ -140,28 +145,32 @@ def behind_the_planner(connection, query):
 def over_a_table(measures, connection, rounds):
     connection.execute("SET max_parallel_workers_per_gather = 0")
     ranked = "SELECT id, visage_score('trees', %s) FROM customers AS t ORDER BY 2 DESC LIMIT 100" % arguments()
-    times = turns(measures, rounds, {
-        "noop30": statement(connection, "SELECT sum(noop30('m', %s)) FROM customers AS t" % arguments()),
+    nothing = statement(connection, "SELECT sum(noop30('m', %s)) FROM customers AS t" % arguments())
+    times = turns(rounds, {
+        "noop30": nothing,
         "trees": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM customers AS t" % arguments()),
         "row": statement(connection, "SELECT sum(visage_score('trees', t)) FROM customers AS t"),
         "blocks": behind_the_planner(connection, "SELECT sum(visage_score('trees', %s)) FROM customers AS t" % arguments()),
         "ranked": statement(connection, ranked),
         "ranked in blocks": behind_the_planner(connection, ranked),
-        "count": statement(connection, "SELECT count(*) FROM customers"),
-        "logistic": statement(connection, "SELECT sum(visage_score('plain', %s)) FROM customers AS t" % arguments())})
+        "count": statement(connection, "SELECT count(*) FROM customers")})
     measures.at_most("plain SQL sum(visage_score('m', f1, ..., f30)) against sum(noop30(f1, ..., f30)), row at a time",
-                     times["trees"] / times["noop30"], 5.5)
-    measures.at_most("the same with the batch path behind the planner", times["blocks"] / times["noop30"], 2.3)
-    measures.at_most("batch path, result aggregated, against SELECT count(*) of the same table", times["blocks"] / times["count"], 7)
+                     ratio(times, "trees", "noop30"), 5.5)
+    measures.at_most("the same with the batch path behind the planner", ratio(times, "blocks", "noop30"), 2.3)
+    measures.at_most("batch path, result aggregated, against SELECT count(*) of the same table", ratio(times, "blocks", "count"), 7)
     measures.state("SELECT id, visage_score(...) ... ORDER BY 2 DESC LIMIT 100 with the batch path behind the planner: times faster than row at a time",
-                   times["ranked"] / times["ranked in blocks"])
-    measures.at_most("sum(visage_score('m', t)) against the positional form", times["row"] / times["trees"], 1.1)
-    measures.at_most("logistic, 30 features, against noop30", times["logistic"] / times["noop30"], 1.15)
-    times = turns(measures, rounds, {
+                   ratio(times, "ranked", "ranked in blocks"))
+    measures.at_most("sum(visage_score('m', t)) against the positional form", ratio(times, "row", "trees"), 1.1)
+    # the bar is near 1: more rounds
+    times = turns(rounds * 4, {
+        "noop30": nothing,
+        "logistic": statement(connection, "SELECT sum(visage_score('plain', %s)) FROM customers AS t" % arguments())})
+    measures.at_most("logistic, 30 features, against noop30", ratio(times, "logistic", "noop30"), 1.15)
+    times = turns(rounds, {
         "positional": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM wide AS t" % arguments()),
         "row": statement(connection, "SELECT sum(visage_score('trees', t)) FROM wide AS t")})
     measures.at_most("sum(visage_score('m', t)) against the positional form, also with an unused wide column",
-                     times["row"] / times["positional"], 1.1)
+                     ratio(times, "row", "positional"), 1.1)
 
 
 def in_parallel(measures, connection, rounds):
@@ -188,10 +197,10 @@ def in_parallel(measures, connection, rounds):
             return connection.execute(query, prepare=False).fetchall()
         return run
 
-    times = turns(measures, rounds, {"serial": with_workers(0), "leader and worker": with_workers(1)})
+    times = turns(rounds, {"serial": with_workers(0), "leader and worker": with_workers(1)})
     connection.execute("SET max_parallel_workers_per_gather = 0")
     measures.at_least("parallel plan, leader + 1 worker, work of a second or more: times of serial",
-                      times["serial"] / times["leader and worker"], 1.75)
+                      ratio(times, "serial", "leader and worker"), 1.75)
 
 
 def into_a_table(measures, connection, booster, rounds):
@@ -231,67 +240,77 @@ def into_a_table(measures, connection, booster, rounds):
         sides["ConnectorX"] = with_connectorx
     except RuntimeError as error:
         say("   ConnectorX left out: it cannot connect through a Unix socket (%s)" % str(error).split("\n", 1)[0])
-    times = turns(measures, min(rounds, 3), sides)
+    times = turns(min(rounds, 3), sides)
     must_equal("scores of both", connection.execute(
         "SELECT count(*) FROM scored JOIN outside USING (id) WHERE abs(scored.score - outside.score) < 1e-15").fetchone()[0],
         connection.execute("SELECT count(*) FROM customers").fetchone()[0])
     measures.at_most("visage_score_table against INSERT ... SELECT id, constant of the same table",
-                     times["visage_score_table"] / times["constant"], 1.5)
+                     ratio(times, "visage_score_table", "constant"), 1.5)
     measures.at_least("the same work done by taking the rows out (psycopg binary, ConnectorX; process start not counted), LightGBM predict, COPY back: times faster",
-                      min(times[name] for name in ("psycopg", "ConnectorX") if name in times) / times["visage_score_table"], 10)
+                      min(ratio(times, name, "visage_score_table") for name in ("psycopg", "ConnectorX") if name in times), 10)
 
 
 # ---- one row ----
 
 
-def pgbench(script, rows, seconds, clients):
-    """Mean latency in microseconds of a prepared script."""
-    output = subprocess.run(
-        ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(clients), "-T", str(seconds), "-D", "rows=%d" % rows, "-f", script],
+def pgbench(scripts, rows, seconds, clients):
+    """What it says after running prepared scripts, by chance one or another."""
+    files = [option for script in scripts for option in ("-f", script)]
+    return subprocess.run(
+        ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(clients), "-T", str(seconds), "-D", "rows=%d" % rows] + files,
         check=True, capture_output=True, text=True).stdout
-    # the latency that it prints is rounded to a microsecond
-    return clients / float(re.search(r"tps = ([0-9.]+)", output).group(1)) * 1e6
+
+
+def latency(script, rows, seconds):
+    """Mean latency of a script with two clients, in microseconds: the one that
+    pgbench prints is rounded."""
+    output = pgbench([script], rows, seconds, 2)
+    return 2 / float(re.search(r"tps = ([0-9.]+)", output).group(1)) * 1e6
+
+
+def pipelines(scripts, rows, seconds, rounds):
+    """Mean latencies of scripts that one session runs in turn, by name, in microseconds."""
+    found = {name: [] for name in scripts}
+    for _ in range(rounds):
+        output = pgbench(scripts.values(), rows, seconds, 1)
+        means = re.findall(r"^ - latency average = ([0-9.]+) ms", output, re.MULTILINE)
+        for name, mean in zip(scripts, means, strict=True):
+            found[name].append(float(mean) * 1e3)
+    return found
 
 
 def one_row(measures, rows, seconds, rounds, directory):
     """Latency of a score by primary key over that of doing nothing."""
-    scripts = {}
-    # texts of one length: the server copies them for each execution, and with that of this query it matters whether it needs more than 256 bytes
-    for name, call in (("logistic", "visage_score('plain'"), ("trees", "visage_score('trees'"), ("noop30", "noop30('as_long_one'")):
-        query = "SELECT %s, %s) FROM customers AS t WHERE t.id = :id;\n" % (call, arguments())
-        for kind, body in (("", "\\set id random(1, :rows)\n" + query),
-                           (" pipeline", "\\startpipeline\n" + ("\\set id random(1, :rows)\n" + query) * 50 + "\\endpipeline\n")):
-            path = os.path.join(directory, name + kind.strip() + ".sql")
-            with open(path, "w", encoding="ascii") as file:
-                file.write(body)
-            scripts[name + kind] = path
-    found = {}
-    seconds, rounds = max(1, seconds // 2), rounds * 2
-    for kind, clients in (("", 2), (" pipeline", 1)):
-        latencies = interleave({name + kind: scripts[name + kind] for name in ("logistic", "trees", "noop30")}, rounds,
-                               lambda script: pgbench(script, rows, seconds, clients))  # pylint: disable=cell-var-from-loop
-        for name, values in latencies.items():
-            say("   %s: %s" % (name, spread(values, "us")))
-            found[name] = values
+    names = {"logistic": "visage_score('plain'", "trees": "visage_score('trees'", "noop30": "noop30('as_long_one'"}
 
-    def by_round(join, one, other):
-        """Both of a round ran in the same seconds: machines change from one to the next."""
-        return median([join(*pair) for pair in zip(found[one], found[other])])
+    def scripts(kind, before, times, after):
+        """Of texts of one length: the server copies them for each execution, and with these it matters whether they need more than 256 bytes."""
+        written = {}
+        for name, call in names.items():
+            written[name + kind] = os.path.join(directory, name + kind + ".sql")
+            with open(written[name + kind], "w", encoding="ascii") as file:
+                file.write(before + ("\\set id random(1, :rows)\nSELECT %s, %s) FROM customers AS t WHERE t.id = :id;\n" % (call, arguments())) * times + after)
+        return written
 
-    measures.at_most("one row by primary key, prepared, 2 clients: latency over the same query with noop30",
-                     by_round(operator.truediv, "trees", "noop30"), 1.10)
+    single = scripts("", "", 1, "")
+    times = interleave({name: functools.partial(latency, script, rows, max(1, seconds // 2)) for name, script in single.items()},
+                       rounds * 2, lambda run: run())
+    times.update(pipelines(scripts(" pipeline", "\\startpipeline\n", 50, "\\endpipeline\n"), rows, seconds * 2, rounds))
+    for name, values in times.items():
+        say("   %s: %s" % (name, spread(values, "us")))
+    measures.at_most("one row by primary key, prepared, 2 clients: latency over the same query with noop30", ratio(times, "trees", "noop30"), 1.10)
     measures.state("visage_score of one row by primary key, logistic, prepared, 2 clients: latency over the same query with noop30",
-                   by_round(operator.truediv, "logistic", "noop30"))
+                   ratio(times, "logistic", "noop30"))
     measures.at_most("the same, 50 in one pipeline: time added per call, us",
-                     by_round(operator.sub, "trees pipeline", "noop30 pipeline") / 50, 1.5)
+                     by_round(operator.sub, times["trees pipeline"], times["noop30 pipeline"]) / 50, 1.5)
 
 
 def as_object(measures, connection, rounds):
     count = connection.execute("SELECT count(*) FROM objects").fetchone()[0]
-    times = turns(measures, rounds, {
+    times = turns(rounds, {
         "jsonb": statement(connection, "SELECT sum(visage_score_json('trees', features)) FROM objects"),
         "values": statement(connection, "SELECT sum(visage_score('trees', %s)) FROM narrow AS t WHERE id <= 10000" % arguments())})
-    measures.at_most("jsonb form, one row: time added, us", (times["jsonb"] - times["values"]) / count * 1e6, 8)
+    measures.at_most("jsonb form, one row: time added, us", by_round(operator.sub, times["jsonb"], times["values"]) / count * 1e6, 8)
 
 
 def fresh_session(measures, rounds):
@@ -350,8 +369,8 @@ def explanations(measures, connection, booster, rounds):
     # the values come from the series, so each row is explained anew
     lateral = ("SELECT count(*) FROM (SELECT '{%s}'::float8[] AS a FROM generate_series(1, 200) OFFSET 0) AS s, LATERAL visage_explain('trees', VARIADIC s.a)"
                % ", ".join("%r" % value for value in row[0].tolist()))
-    times = turns(measures, rounds, {"visage_explain": statement(connection, lateral), "pred_contrib": peer})
-    measures.at_least("visage_explain (exact) against LightGBM pred_contrib, one row: times faster", times["pred_contrib"] / times["visage_explain"], 3)
+    times = turns(rounds, {"visage_explain": statement(connection, lateral), "pred_contrib": peer})
+    measures.at_least("visage_explain (exact) against LightGBM pred_contrib, one row: times faster", ratio(times, "pred_contrib", "visage_explain"), 3)
 
 
 PARTS = ("kernel", "table", "into", "parallel", "json", "fresh", "explain", "memory", "row")
