@@ -270,13 +270,41 @@ fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
 	return offsets;
 }
 
+/*
+ * The inputs of such rows; NULL where some are no float8.  Sources have much
+ * else in them, which would fill the nearest cache.
+ */
+static ModelStoredFloat *
+stored_floats(const ModelBinding *binding, MemoryContext context)
+{
+	uint32		count = binding->entry->image->input_count;
+	ModelStoredFloat *floats = MemoryContextAlloc(context,
+												  sizeof(ModelStoredFloat) *
+												  Max(count, 1));
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		const ModelSource *source = &binding->sources[i];
+
+		if (!source->direct)
+		{
+			pfree(floats);
+			return NULL;
+		}
+		floats[i].offset = binding->offsets[source->position];
+		floats[i].finite = source->finite;
+	}
+	return floats;
+}
+
 /* Lets the binding, whose sources are known, take rows as they are stored. */
 void
 model_bind_stored(ModelBinding *binding, TupleDesc tupdesc, int columns,
 				  MemoryContext context)
 {
 	binding->offsets = fixed_offsets(tupdesc, columns, context);
-	binding->plain = is_plain(binding);
+	if (binding->offsets != NULL)
+		binding->floats = stored_floats(binding, context);
 }
 
 /* Takes the inputs from such a row into a block. */
@@ -288,12 +316,17 @@ model_take_stored(const ModelBinding *binding, TupleDesc tupdesc,
 	const ModelInput *inputs = model_inputs(image);
 	ModelSource *sources = binding->sources;
 	const int  *offsets = binding->offsets;
+	const ModelStoredFloat *floats = binding->floats;
 
-	if (binding->plain)
+	if (floats != NULL)
 	{
 		for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)
-			memcpy(place, data + offsets[sources[i].position],
-				   sizeof(double));
+		{
+			double		number;
+
+			memcpy(&number, data + floats[i].offset, sizeof(double));
+			*place = model_direct_slot(number, floats[i].finite);
+		}
 		return;
 	}
 	for (uint32 i = 0; i < image->input_count; i++, place += MODEL_BLOCK)

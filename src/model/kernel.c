@@ -577,23 +577,39 @@ sum_float32(const Running *run, const ModelTerm *terms, int rows, int r)
 	return sum;
 }
 
-/* A row's sum in four strands, which do not wait for one another. */
-static inline double
-sum_float64(const Running *run, const ModelTerm *terms, int rows, int r)
+/* The strands of a sum in float64, which do not wait for one another. */
+#define STRANDS 4
+
+/*
+ * Adds a term of each row to the rows' sums: one after the other, so that the
+ * compiler does several rows at a time.
+ */
+static inline void
+add_term(const ModelImage *image, const ModelTerm *term, const double *x,
+		 int rows, double *sums)
 {
-	double		sums[4] = {run->step->bias, 0, 0, 0};
+	if (term->table == 0 && term->exponent == 1)
+		for (int r = 0; r < rows; r++)
+			sums[r] += isnan(x[r]) ? term->missing :
+				term->coefficient * (x[r] - term->center);
+	else
+		for (int r = 0; r < rows; r++)
+			sums[r] += model_term(image, term, x[r]);
+}
 
+static inline void
+sum_float64(const Running *run, const ModelTerm *terms, int rows)
+{
+	double		sums[STRANDS * MODEL_BLOCK];
+
+	for (int r = 0; r < STRANDS * rows; r++)
+		sums[r] = r < rows ? run->step->bias : 0;
 	for (uint32 i = 0; i < run->step->data_count; i++)
-	{
-		const ModelTerm *term = &terms[i];
-		double		x = run->slots[(size_t) term->slot * rows + r];
-
-		if (term->table == 0 && term->exponent == 1 && !isnan(x))
-			sums[i % 4] += term->coefficient * (x - term->center);
-		else
-			sums[i % 4] += model_term(run->image, term, x);
-	}
-	return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+		add_term(run->image, &terms[i], run->slots + (size_t) terms[i].slot * rows,
+				 rows, sums + i % STRANDS * rows);
+	for (int r = 0; r < rows; r++)
+		run->out[r] = (sums[r] + sums[rows + r]) +
+			(sums[2 * rows + r] + sums[3 * rows + r]);
 }
 
 static inline void
@@ -601,9 +617,13 @@ run_linear(const Running *run, int rows)
 {
 	const ModelTerm *terms = MODEL_AT(run->image, ModelTerm, run->step->data);
 
+	if (!run->float32)
+	{
+		sum_float64(run, terms, rows);
+		return;
+	}
 	for (int r = 0; r < rows; r++)
-		run->out[r] = run->float32 ? sum_float32(run, terms, rows, r) :
-			sum_float64(run, terms, rows, r);
+		run->out[r] = sum_float32(run, terms, rows, r);
 }
 
 static inline void

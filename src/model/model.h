@@ -83,17 +83,21 @@ extern double model_source_slot(ModelSource *source, const ModelImage *image,
 								const ModelInput *input, Datum value,
 								bool isnull);
 
+/* The slot of a float8 that is not NULL. */
+static inline double
+model_direct_slot(double number, bool finite)
+{
+	return finite && isinf(number) ? NAN : number;
+}
+
 /* The slot of an input for a value: what is most frequent without a call. */
 static inline double
 model_read_slot(ModelSource *source, const ModelImage *image,
 				const ModelInput *input, Datum value, bool isnull)
 {
 	if (source->direct)
-	{
-		double		number = isnull ? NAN : DatumGetFloat8(value);
-
-		return source->finite && isinf(number) ? NAN : number;
-	}
+		return isnull ? NAN :
+			model_direct_slot(DatumGetFloat8(value), source->finite);
 	return model_source_slot(source, image, input, value, isnull);
 }
 extern double model_slot(const ModelImage *image, const ModelInput *input,
@@ -102,6 +106,13 @@ extern bool model_type_is_numeric(Oid type);
 extern bool model_type_is_text(Oid type);
 
 /* ---- bind.c: inputs found among columns ---- */
+
+/* An input that is a float8, in a row as it is stored. */
+typedef struct ModelStoredFloat
+{
+	int			offset;
+	bool		finite;			/* infinity is missing */
+} ModelStoredFloat;
 
 typedef struct ModelMember ModelMember;
 typedef struct ModelLinear ModelLinear;
@@ -119,6 +130,7 @@ typedef struct ModelBinding
 	TupleTableSlot *slot;		/* takes rows apart, */
 	int			columns;		/* up to the last column needed */
 	int		   *offsets;		/* of columns in a stored row, or NULL */
+	ModelStoredFloat *floats;	/* then: inputs, where all are float8, or NULL */
 	bool		plain;			/* then: inputs are float8, taken as such */
 	MemoryContext context;		/* of one that is lent, the rest likewise */
 	Oid		   *types;			/* of the values */
