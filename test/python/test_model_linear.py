@@ -121,6 +121,28 @@ class Linear(unittest.TestCase):
     def test_differences_from_centers(self):
         self.try_orders(self.shuffled, with_centers=True)
 
+    def test_infinity_is_missing(self):
+        """To a model that Visage has trained, however a row is read."""
+        with self.database.connect("engineer") as connection:
+            connection.execute("CREATE TABLE scores.seen (x0 float8, x1 float8, x2 float8, label bool)")
+            connection.execute("INSERT INTO scores.seen SELECT n, nullif(n % 7, 3), sin(n), n % 3 = 0 OR n > 120 FROM generate_series(1, 200) AS n")
+            connection.execute("SELECT visage_train('m', 'TABLE scores.seen', 'label', 'logistic', deploy => 'always')")
+            connection.execute("CREATE TABLE scores.cases (n int, x0 float8, x1 float8, x2 float8)")
+            values = (math.inf, -math.inf, 0.0, 2.5, 100.0)
+            with connection.cursor().copy("COPY scores.cases FROM STDIN") as copy:
+                for i, row in enumerate((a, b, c) for a in values for b in values for c in values):
+                    copy.write_row((i,) + tuple(repr(value) for value in row))
+            connection.execute("CREATE VIEW scores.without AS SELECT n, %s FROM scores.cases" % ", ".join(
+                "CASE WHEN abs(x%d) < 'infinity' THEN x%d END AS x%d" % (i, i, i) for i in range(3)))
+            wanted = self.scores(connection, "visage_score('m', x0, x1, x2)", "without")
+            self.assertEqual(len(set(wanted)), 4 ** 3)
+            self.assertNotIn(None, wanted)
+            self.assertEqual(self.scores(connection, "visage_score('m', x0, x1, x2)"), wanted)
+            self.assertEqual(self.scores(connection, "visage_score('m', VARIADIC ARRAY[x0, x1, x2])"), wanted)
+            self.assertEqual(self.scores(connection, "visage_score('m', cases)"), wanted)
+            connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
+            self.assertEqual(self.scores(connection, "score", "scored"), wanted)
+
 
 if __name__ == "__main__":
     unittest.main()
