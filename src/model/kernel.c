@@ -577,9 +577,6 @@ sum_float32(const Running *run, const ModelTerm *terms, int rows, int r)
 	return sum;
 }
 
-/* The strands of a sum in float64, which do not wait for one another. */
-#define STRANDS 4
-
 /*
  * Adds a term of each row to the rows' sums: one after the other, so that the
  * compiler does several rows at a time.
@@ -600,13 +597,13 @@ add_term(const ModelImage *image, const ModelTerm *term, const double *x,
 static inline void
 sum_float64(const Running *run, const ModelTerm *terms, int rows)
 {
-	double		sums[STRANDS * MODEL_BLOCK];
+	double		sums[MODEL_STRANDS * MODEL_BLOCK];
 
-	for (int r = 0; r < STRANDS * rows; r++)
+	for (int r = 0; r < MODEL_STRANDS * rows; r++)
 		sums[r] = r < rows ? run->step->bias : 0;
 	for (uint32 i = 0; i < run->step->data_count; i++)
 		add_term(run->image, &terms[i], run->slots + (size_t) terms[i].slot * rows,
-				 rows, sums + i % STRANDS * rows);
+				 rows, sums + i % MODEL_STRANDS * rows);
 	for (int r = 0; r < rows; r++)
 		run->out[r] = (sums[r] + sums[rows + r]) +
 			(sums[2 * rows + r] + sums[3 * rows + r]);

@@ -18,6 +18,12 @@
 /* Rows of a block; one bit each in a 64-bit mask. */
 #define MODEL_BLOCK 64
 
+/*
+ * A sum in float64 is made in strands, which do not wait for one another:
+ * term i is added to strand i % MODEL_STRANDS.
+ */
+#define MODEL_STRANDS 4
+
 extern size_t model_workspace(const ModelImage *image, int rows);
 extern void model_run(const ModelImage *image, double *workspace);
 extern double model_run_score(const ModelImage *image, double *workspace);

@@ -20,9 +20,6 @@
 
 #include "model/model.h"
 
-/* The kernel adds in so many strands: term i to strand i % STRANDS. */
-#define STRANDS 4
-
 /* Two strands, in any place: the compiler's own vectors. */
 typedef double Pair __attribute__((vector_size(16), aligned(8)));
 
@@ -32,9 +29,9 @@ typedef double Pair __attribute__((vector_size(16), aligned(8)));
  */
 typedef struct LinearTerms
 {
-	Pair		coefficient[STRANDS / 2];
-	Pair		center[STRANDS / 2];
-	uint32		offset[STRANDS];	/* of the argument: bytes */
+	Pair		coefficient[MODEL_STRANDS / 2];
+	Pair		center[MODEL_STRANDS / 2];
+	uint32		offset[MODEL_STRANDS];	/* of the argument: bytes */
 } LinearTerms;
 
 struct ModelLinear
@@ -98,7 +95,7 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 			return NULL;
 	if (!is_linear(image))
 		return NULL;
-	count = (step->data_count + STRANDS - 1) / STRANDS;
+	count = (step->data_count + MODEL_STRANDS - 1) / MODEL_STRANDS;
 	linear = MemoryContextAllocZero(context, offsetof(ModelLinear, groups) +
 									sizeof(LinearTerms) * count);
 	linear->bias = step->bias;
@@ -106,14 +103,14 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 	linear->end = linear->groups + count;
 	while (in_order < step->data_count && terms[in_order].slot == in_order)
 		in_order++;
-	linear->in_order = linear->groups + in_order / STRANDS;
+	linear->in_order = linear->groups + in_order / MODEL_STRANDS;
 	for (uint32 i = 0; i < step->data_count; i++)
 	{
-		LinearTerms *group = &linear->groups[i / STRANDS];
+		LinearTerms *group = &linear->groups[i / MODEL_STRANDS];
 
-		group->coefficient[i % STRANDS / 2][i % 2] = terms[i].coefficient;
-		group->center[i % STRANDS / 2][i % 2] = terms[i].center;
-		group->offset[i % STRANDS] = terms[i].slot * sizeof(NullableDatum);
+		group->coefficient[i % MODEL_STRANDS / 2][i % 2] = terms[i].coefficient;
+		group->center[i % MODEL_STRANDS / 2][i % 2] = terms[i].center;
+		group->offset[i % MODEL_STRANDS] = terms[i].slot * sizeof(NullableDatum);
 	}
 	return linear;
 }
@@ -141,16 +138,16 @@ model_linear_score(const ModelLinear *linear, const NullableDatum *arguments)
 {
 	const LinearTerms *group = linear->groups;
 	const NullableDatum *next = arguments;
-	Pair		sums[STRANDS / 2] = {{linear->bias, 0}, {0, 0}};
+	Pair		sums[MODEL_STRANDS / 2] = {{linear->bias, 0}, {0, 0}};
 	bool		any_null = false;
 	double		sum;
 
-	for (; group < linear->in_order; group++, next += STRANDS)
-		for (int j = 0; j < STRANDS / 2; j++)
+	for (; group < linear->in_order; group++, next += MODEL_STRANDS)
+		for (int j = 0; j < MODEL_STRANDS / 2; j++)
 			any_null |= add_pair(group, j, &next[2 * j], &next[2 * j + 1],
 								 sums);
 	for (; group < linear->end; group++)
-		for (int j = 0; j < STRANDS / 2; j++)
+		for (int j = 0; j < MODEL_STRANDS / 2; j++)
 			any_null |= add_pair(group, j,
 								 argument_at(arguments, group->offset[2 * j]),
 								 argument_at(arguments, group->offset[2 * j + 1]),

@@ -131,7 +131,7 @@ typedef struct ModelBinding
 	int			columns;		/* up to the last column needed */
 	int		   *offsets;		/* of columns in a stored row, or NULL */
 	ModelStoredFloat *floats;	/* then: inputs, where all are float8, or NULL */
-	bool		plain;			/* then: inputs are float8, taken as such */
+	bool		plain;			/* values one by one are float8, taken as such */
 	MemoryContext context;		/* of one that is lent, the rest likewise */
 	Oid		   *types;			/* of the values */
 	int			type_count;
