@@ -92,8 +92,7 @@ def bench_kernel(measures, connection, text, rows, library):
     if INSTRUCTIONS == "plain":
         measures.state(measure, ratio)
     else:
-        with open("/proc/cpuinfo", encoding="ascii") as file:
-            wide = INSTRUCTIONS == "best" and " avx512f " in file.read()
+        wide = INSTRUCTIONS == "best" and m.has_instructions("avx512f")
         measures.at_least(measure, ratio, 15 if wide else 10)
 
 

@@ -62,6 +62,12 @@ def must_equal(what, left, right):
     say("   equal: %s" % what)
 
 
+def has_instructions(flag):
+    """Does the processor have them?  By the kernel's name."""
+    with open("/proc/cpuinfo", encoding="ascii") as file:
+        return " %s " % flag in file.read()
+
+
 class Measures:
     """The lines at the end."""
 

@@ -4,7 +4,6 @@
 """
 
 import ctypes
-import functools
 import io
 import math
 import operator
@@ -18,7 +17,7 @@ import lightgbm
 import numpy
 import psycopg
 
-from measures import Measures, by_round, interleave, median, must_equal, say, spread, timed
+from measures import Measures, by_round, has_instructions, interleave, median, must_equal, say, spread, timed
 
 FEATURES = 30
 COLUMNS = ["f%d" % i for i in range(1, FEATURES + 1)]
@@ -120,8 +119,7 @@ def kernel_alone(measures, connection, booster, rows, rounds, directory):
     peer()
     must_equal("raw scores, bit for bit", raw.tobytes(), found[0].tobytes())
     times = turns(rounds, {"kernel": visage, "LightGBM": peer})
-    with open("/proc/cpuinfo", encoding="ascii") as file:
-        widest = "AVX-512" if "avx512f" in file.read() else "AVX2"
+    widest = "AVX-512" if has_instructions("avx512f") else "AVX2"
     measures.at_least("batch kernel alone against LightGBM's C API, one thread, same model (bit-equal raw scores), %s: times faster" % widest,
                       ratio(times, "LightGBM", "kernel"), 15 if widest == "AVX-512" else 10)
 
@@ -295,9 +293,7 @@ def one_row(measures, rows, seconds, rounds, directory):
                 file.write(before + ("\\set id random(1, :rows)\nSELECT %s, %s) FROM customers AS t WHERE t.id = :id;\n" % (call, arguments())) * times + after)
         return written
 
-    single = scripts("", "", 1, "")
-    times = interleave({name: functools.partial(latency, script, rows, max(1, seconds // 2)) for name, script in single.items()},
-                       rounds * 2, lambda run: run())
+    times = interleave(scripts("", "", 1, ""), rounds * 2, lambda script: latency(script, rows, max(1, seconds // 2)))
     times.update(pipelines(scripts(" pipeline", "\\startpipeline\n", 50, "\\endpipeline\n"), rows, seconds * 2, rounds))
     for name, values in times.items():
         say("   %s: %s" % (name, spread(values, "us")))
