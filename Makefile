@@ -81,7 +81,7 @@ visage_postgres.so: $(POSTGRES_OBJS) src/exports.map
 		-L$(shell $(PG_CONFIG) --libdir) -lpq -lpthread -lm
 
 # What runs once a row, and has loops over 64 of them.
-src/model/kernel.o src/model/linear.o src/model/walk.o src/model/dense.o src/model/rank.o src/model/rank_wide.o \
+src/model/kernel.o src/model/sum.o src/model/linear.o src/model/walk.o src/model/dense.o src/model/rank.o src/model/rank_wide.o \
 src/model/shap.o: \
 	CFLAGS += -O3
 

@@ -24,6 +24,9 @@ typedef struct Packing
 #define LONG_ARRAY 1024
 #define CACHE_LINE 64
 
+/* The rounding of a number of this size, 1e-13, does not matter in a sum. */
+#define MAX_SHIFT 1024
+
 /*
  * Appends elements at a multiple of eight; their offset.  A row that is scored
  * by itself finds the model in no near cache, and what it reads of each tree
@@ -147,8 +150,51 @@ pack_inputs(Packing *packing)
 						sizeof(ModelInput));
 }
 
-static uint32
-pack_terms(Packing *packing, const BuilderStep *step)
+/*
+ * What is taken from a sum's bias if the centers of its terms are left out,
+ * since coefficient * (x - center) is coefficient * x - coefficient * center;
+ * false where that is so large that it would cost digits.
+ */
+static bool
+find_shift(const ModelTerm *terms, uint32 count, double *shift)
+{
+	double		size = 0;
+
+	*shift = 0;
+	for (uint32 i = 0; i < count; i++)
+	{
+		double		term = terms[i].coefficient * terms[i].center;
+
+		if (terms[i].center != 0 && terms[i].exponent != 1)
+			return false;
+		size += fabs(term);
+		*shift += term;
+	}
+	return size <= MAX_SHIFT;
+}
+
+/* Leaves out the centers, whose terms are all the larger then. */
+static void
+leave_out_centers(ModelTerm *terms, ModelStep *step)
+{
+	double		shift;
+
+	if ((step->flags & MODEL_IN_FLOAT32) ||
+		!find_shift(terms, step->data_count, &shift))
+		return;
+	for (uint32 i = 0; i < step->data_count; i++)
+	{
+		double		term = terms[i].coefficient * terms[i].center;
+
+		terms[i].center = 0;
+		terms[i].missing += term;
+		terms[i].expected += term;
+	}
+	step->bias -= shift;
+}
+
+static void
+pack_terms(Packing *packing, const BuilderStep *step, ModelStep *packed)
 {
 	ModelTerm  *terms = palloc_extended(sizeof(ModelTerm) *
 										Max(step->term_count, 1),
@@ -171,7 +217,10 @@ pack_terms(Packing *packing, const BuilderStep *step)
 		terms[i].unseen = given->unseen;
 		terms[i].expected = given->expected;
 	}
-	return append_array(packing, terms, step->term_count, sizeof(ModelTerm));
+	packed->data_count = step->term_count;
+	leave_out_centers(terms, packed);
+	packed->data = append_array(packing, terms, step->term_count,
+								sizeof(ModelTerm));
 }
 
 /* A tree's depth and place, for sorting. */
@@ -301,6 +350,29 @@ slot_or_none(int slot)
 	return slot < 0 ? MODEL_NONE : (uint32) slot;
 }
 
+/* The step that writes a slot, or NULL for an input. */
+static const BuilderStep *
+find_writer(const ModelProgram *program, int slot)
+{
+	for (int i = program->step_count - 1; i >= 0; i--)
+		if (program->steps[i].out <= slot)
+			return &program->steps[i];
+	return NULL;
+}
+
+/* Is the step the logistic function of a sum, both in float64? */
+static bool
+is_of_sum(const ModelProgram *program, const ProgramStep *step)
+{
+	const BuilderStep *writer;
+
+	if (step->op != MODEL_SIGMOID || step->count != 1 || step->float32)
+		return false;
+	writer = find_writer(program, step->a);
+	return writer != NULL && writer->step.op == MODEL_LINEAR &&
+		!writer->step.float32;
+}
+
 static void
 pack_step(Packing *packing, const BuilderStep *given, ModelStep *packed)
 {
@@ -311,7 +383,8 @@ pack_step(Packing *packing, const BuilderStep *given, ModelStep *packed)
 	packed->flags = (step->float32 ? MODEL_IN_FLOAT32 : 0) |
 		(step->broadcast_a ? MODEL_BROADCAST_A : 0) |
 		(step->broadcast_b ? MODEL_BROADCAST_B : 0) |
-		(step->broadcast_c ? MODEL_BROADCAST_C : 0);
+		(step->broadcast_c ? MODEL_BROADCAST_C : 0) |
+		(is_of_sum(packing->program, step) ? MODEL_OF_SUM : 0);
 	packed->out = given->out;
 	packed->count = step->count;
 	packed->a = slot_or_none(step->a);
@@ -322,10 +395,7 @@ pack_step(Packing *packing, const BuilderStep *given, ModelStep *packed)
 	if (given->trees != NULL)
 		packed->data = pack_trees(packing, given->trees);
 	else if (given->terms != NULL)
-	{
-		packed->data = pack_terms(packing, given);
-		packed->data_count = given->term_count;
-	}
+		pack_terms(packing, given, packed);
 	else if (step->slots != NULL)
 	{
 		packed->data = append_array(packing, step->slots, step->count,
@@ -378,16 +448,6 @@ pack_outputs(Packing *packing)
 		names[i] = append_string(packing, program->outputs[i]);
 	return append_array(packing, names, program->output_count,
 						sizeof(uint32));
-}
-
-/* The step that writes a slot, or NULL for an input. */
-static const BuilderStep *
-find_writer(const ModelProgram *program, int slot)
-{
-	for (int i = program->step_count - 1; i >= 0; i--)
-		if (program->steps[i].out <= slot)
-			return &program->steps[i];
-	return NULL;
 }
 
 /* The score, found where it is computed first, and the steps up to there. */

@@ -122,6 +122,9 @@ check_plain_step(const ModelImage *image, const ModelStep *step)
 
 	if (!inside(image, step->data, step->data_count, sizeof(double)))
 		return false;
+	if ((step->flags & MODEL_OF_SUM) &&
+		(step->op != MODEL_SIGMOID || count != 1))
+		return false;
 	if (step->op == MODEL_FILL)
 		return check_constants(step);
 	if (step->op == MODEL_ONE_HOT)

@@ -174,6 +174,8 @@ typedef enum ModelOp
 #define MODEL_BROADCAST_A 2
 #define MODEL_BROADCAST_B 4
 #define MODEL_BROADCAST_C 8
+#define MODEL_OF_SUM 16			/* MODEL_SIGMOID: of what MODEL_LINEAR gives,
+								 * in float64; see sigmoid.h */
 
 typedef struct ModelStep
 {

@@ -577,38 +577,6 @@ sum_float32(const Running *run, const ModelTerm *terms, int rows, int r)
 	return sum;
 }
 
-/*
- * Adds a term of each row to the rows' sums: one after the other, so that the
- * compiler does several rows at a time.
- */
-static inline void
-add_term(const ModelImage *image, const ModelTerm *term, const double *x,
-		 int rows, double *sums)
-{
-	if (term->table == 0 && term->exponent == 1)
-		for (int r = 0; r < rows; r++)
-			sums[r] += isnan(x[r]) ? term->missing :
-				term->coefficient * (x[r] - term->center);
-	else
-		for (int r = 0; r < rows; r++)
-			sums[r] += model_term(image, term, x[r]);
-}
-
-static inline void
-sum_float64(const Running *run, const ModelTerm *terms, int rows)
-{
-	double		sums[MODEL_STRANDS * MODEL_BLOCK];
-
-	for (int r = 0; r < MODEL_STRANDS * rows; r++)
-		sums[r] = r < rows ? run->step->bias : 0;
-	for (uint32 i = 0; i < run->step->data_count; i++)
-		add_term(run->image, &terms[i], run->slots + (size_t) terms[i].slot * rows,
-				 rows, sums + i % MODEL_STRANDS * rows);
-	for (int r = 0; r < rows; r++)
-		run->out[r] = (sums[r] + sums[rows + r]) +
-			(sums[2 * rows + r] + sums[3 * rows + r]);
-}
-
 static inline void
 run_linear(const Running *run, int rows)
 {
@@ -616,7 +584,7 @@ run_linear(const Running *run, int rows)
 
 	if (!run->float32)
 	{
-		sum_float64(run, terms, rows);
+		model_sum(run->image, run->step, run->slots, run->out, rows);
 		return;
 	}
 	for (int r = 0; r < rows; r++)
@@ -632,6 +600,8 @@ run_step(const Running *run, int rows)
 		run_move(run, rows);
 	else if (op == MODEL_FILL)
 		run_fill(run, rows);
+	else if (op == MODEL_SIGMOID && (run->step->flags & MODEL_OF_SUM))
+		model_sigmoid(run->a, run->out, rows);
 	else if (op < MODEL_ADD)
 		run_unary(run, rows);
 	else if (op < MODEL_ONE_HOT)

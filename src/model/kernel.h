@@ -20,9 +20,9 @@
 
 /*
  * A sum in float64 is made in strands, which do not wait for one another:
- * term i is added to strand i % MODEL_STRANDS.
+ * term i is added to strand i % MODEL_STRANDS, product and sum rounded once.
  */
-#define MODEL_STRANDS 4
+#define MODEL_STRANDS 8
 
 extern size_t model_workspace(const ModelImage *image, int rows);
 extern void model_run(const ModelImage *image, double *workspace);
@@ -33,6 +33,30 @@ extern void model_run_block_scores(const ModelImage *image,
 
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);
+
+/* ---- sum.c ---- */
+
+extern void model_sum(const ModelImage *image, const ModelStep *step,
+					  const double *slots, double *out, int rows);
+extern void model_sigmoid(const double *x, double *out, int rows);
+
+/* The sum of the strands, the same wherever it is made. */
+static pg_attribute_always_inline double
+model_sum_strands(const double *strands, size_t stride)
+{
+	return ((strands[0] + strands[stride]) +
+			(strands[2 * stride] + strands[3 * stride])) +
+		((strands[4 * stride] + strands[5 * stride]) +
+		 (strands[6 * stride] + strands[7 * stride]));
+}
+
+/*
+ * fma() is an instruction in a function compiled so; elsewhere a call of the
+ * library's, which gives the same bits.
+ */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define MODEL_FUSED __attribute__((target("avx2,fma")))
+#endif
 
 /* ---- processor.c ---- */
 

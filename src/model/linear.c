@@ -19,30 +19,22 @@
 #include <math.h>
 
 #include "model/model.h"
+#include "model/sigmoid.h"
 
-/* Two strands, in any place: the compiler's own vectors. */
-typedef double Pair __attribute__((vector_size(16), aligned(8)));
-
-/*
- * Terms coefficient * (argument - center), one a strand.  Those that fill up
- * the last group have the coefficient 0: they add 0, which changes no sum.
- */
-typedef struct LinearTerms
+/* Terms coefficient * (argument - center). */
+typedef struct Linear
 {
-	Pair		coefficient[MODEL_STRANDS / 2];
-	Pair		center[MODEL_STRANDS / 2];
-	uint32		offset[MODEL_STRANDS];	/* of the argument: bytes */
-} LinearTerms;
-
-struct ModelLinear
-{
-	double		bias;
+	ModelLinear head;
 	bool		sigmoid;		/* of the sum */
-	LinearTerms *in_order;		/* behind the groups whose terms are of the
-								 * arguments in order: the first of all */
-	LinearTerms *end;
-	LinearTerms groups[FLEXIBLE_ARRAY_MEMBER];
-};
+	double		bias;
+	const double *end;			/* of the coefficients */
+	ModelLinear in_order;		/* for terms that are not of the arguments in
+								 * order, or have centers: what scores those
+								 * that are */
+	const double *centers;
+	const uint32 *slots;		/* whose argument it is */
+	double		coefficients[FLEXIBLE_ARRAY_MEMBER];
+} Linear;
 
 /* Are the terms products of inputs, and no powers or tables? */
 static bool
@@ -73,7 +65,134 @@ is_linear(const ModelImage *image)
 	return has_plain_terms(image, &steps[0]) &&
 		(image->score_steps == 1 ||
 		 (last->op == MODEL_SIGMOID && last->a == steps[0].out &&
-		  !(last->flags & MODEL_IN_FLOAT32)));
+		  last->flags == MODEL_OF_SUM));
+}
+
+/* Written out, so that the strands are kept in registers. */
+#define ADD(j) \
+	strands[j] = fma(coefficient[j], DatumGetFloat8(argument[j].value), \
+					 strands[j]); \
+	any_null |= argument[j].isnull
+
+/* The score of the terms' arguments, in order; NaN if any is NULL. */
+static pg_attribute_always_inline double
+score(const Linear *linear, const NullableDatum *argument)
+{
+	const double *coefficient = linear->coefficients;
+	double		strands[MODEL_STRANDS] = {linear->bias};
+	bool		any_null = false;
+	double		sum;
+
+	for (; linear->end - coefficient >= MODEL_STRANDS;
+		 coefficient += MODEL_STRANDS, argument += MODEL_STRANDS)
+	{
+		ADD(0);
+		ADD(1);
+		ADD(2);
+		ADD(3);
+		ADD(4);
+		ADD(5);
+		ADD(6);
+		ADD(7);
+	}
+	switch (linear->end - coefficient)
+	{
+		case 7:
+			ADD(6);
+			/* FALLTHROUGH */
+		case 6:
+			ADD(5);
+			/* FALLTHROUGH */
+		case 5:
+			ADD(4);
+			/* FALLTHROUGH */
+		case 4:
+			ADD(3);
+			/* FALLTHROUGH */
+		case 3:
+			ADD(2);
+			/* FALLTHROUGH */
+		case 2:
+			ADD(1);
+			/* FALLTHROUGH */
+		case 1:
+			ADD(0);
+	}
+	sum = model_sum_strands(strands, 1);
+	if (any_null || !isfinite(sum))
+		return NAN;
+	return linear->sigmoid ? sigmoid_of_sum(sum) : sum;
+}
+
+static double
+score_plain(const ModelLinear *linear, const NullableDatum *arguments)
+{
+	return score((const Linear *) linear, arguments);
+}
+
+#ifdef MODEL_FUSED
+
+MODEL_FUSED
+static double
+score_fused(const ModelLinear *linear, const NullableDatum *arguments)
+{
+	return score((const Linear *) linear, arguments);
+}
+
+#endif
+
+/* The same of arguments in another order, or that are to be centered. */
+static double
+score_moved(const ModelLinear *head, const NullableDatum *arguments)
+{
+	const Linear *linear = (const Linear *) head;
+	NullableDatum moved[FUNC_MAX_ARGS];
+	int			count = linear->end - linear->coefficients;
+
+	for (int i = 0; i < count; i++)
+	{
+		const NullableDatum *argument = &arguments[linear->slots[i]];
+
+		moved[i].value = Float8GetDatum(DatumGetFloat8(argument->value) -
+										linear->centers[i]);
+		moved[i].isnull = argument->isnull;
+	}
+	return linear->in_order.score(head, moved);
+}
+
+/* Keeps the terms. */
+static Linear *
+keep_terms(const ModelStep *step, const ModelTerm *terms,
+		   MemoryContext context)
+{
+	uint32		count = step->data_count;
+	Linear	   *linear = MemoryContextAllocZero(context,
+												offsetof(Linear, coefficients) +
+												sizeof(double) * count);
+	double	   *centers = MemoryContextAlloc(context, sizeof(double) *
+											 Max(count, 1));
+	uint32	   *slots = MemoryContextAlloc(context, sizeof(uint32) *
+										   Max(count, 1));
+	bool		in_order = true;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		linear->coefficients[i] = terms[i].coefficient;
+		centers[i] = terms[i].center;
+		slots[i] = terms[i].slot;
+		in_order = in_order && slots[i] == i && centers[i] == 0;
+	}
+	linear->bias = step->bias;
+	linear->end = &linear->coefficients[count];
+	linear->centers = centers;
+	linear->slots = slots;
+	linear->in_order.score = score_plain;
+#ifdef MODEL_FUSED
+	if (model_instructions() >= MODEL_AVX2)
+		linear->in_order.score = score_fused;
+#endif
+	linear->head.score = in_order ? linear->in_order.score : score_moved;
+	return linear;
 }
 
 /*
@@ -85,75 +204,14 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 			 MemoryContext context)
 {
 	const ModelStep *step = MODEL_AT(image, ModelStep, image->steps);
-	const ModelTerm *terms = MODEL_AT(image, ModelTerm, step->data);
-	ModelLinear *linear;
-	uint32		count;
-	uint32		in_order = 0;
+	Linear	   *linear;
 
 	for (uint32 i = 0; i < image->input_count; i++)
 		if (!sources[i].direct)
 			return NULL;
-	if (!is_linear(image))
+	if (!is_linear(image) || step->data_count > FUNC_MAX_ARGS)
 		return NULL;
-	count = (step->data_count + MODEL_STRANDS - 1) / MODEL_STRANDS;
-	linear = MemoryContextAllocZero(context, offsetof(ModelLinear, groups) +
-									sizeof(LinearTerms) * count);
-	linear->bias = step->bias;
+	linear = keep_terms(step, MODEL_AT(image, ModelTerm, step->data), context);
 	linear->sigmoid = image->score_steps == 2;
-	linear->end = linear->groups + count;
-	while (in_order < step->data_count && terms[in_order].slot == in_order)
-		in_order++;
-	linear->in_order = linear->groups + in_order / MODEL_STRANDS;
-	for (uint32 i = 0; i < step->data_count; i++)
-	{
-		LinearTerms *group = &linear->groups[i / MODEL_STRANDS];
-
-		group->coefficient[i % MODEL_STRANDS / 2][i % 2] = terms[i].coefficient;
-		group->center[i % MODEL_STRANDS / 2][i % 2] = terms[i].center;
-		group->offset[i % MODEL_STRANDS] = terms[i].slot * sizeof(NullableDatum);
-	}
-	return linear;
-}
-
-static inline const NullableDatum *
-argument_at(const NullableDatum *arguments, uint32 offset)
-{
-	return (const NullableDatum *) ((const char *) arguments + offset);
-}
-
-/* Adds a pair's terms of these arguments; true where one is NULL. */
-static pg_attribute_always_inline bool
-add_pair(const LinearTerms *group, int pair, const NullableDatum *one,
-		 const NullableDatum *other, Pair *sums)
-{
-	Pair		x = {DatumGetFloat8(one->value), DatumGetFloat8(other->value)};
-
-	sums[pair] += group->coefficient[pair] * (x - group->center[pair]);
-	return one->isnull | other->isnull;
-}
-
-/* The score; NaN where the kernel must say. */
-double
-model_linear_score(const ModelLinear *linear, const NullableDatum *arguments)
-{
-	const LinearTerms *group = linear->groups;
-	const NullableDatum *next = arguments;
-	Pair		sums[MODEL_STRANDS / 2] = {{linear->bias, 0}, {0, 0}};
-	bool		any_null = false;
-	double		sum;
-
-	for (; group < linear->in_order; group++, next += MODEL_STRANDS)
-		for (int j = 0; j < MODEL_STRANDS / 2; j++)
-			any_null |= add_pair(group, j, &next[2 * j], &next[2 * j + 1],
-								 sums);
-	for (; group < linear->end; group++)
-		for (int j = 0; j < MODEL_STRANDS / 2; j++)
-			any_null |= add_pair(group, j,
-								 argument_at(arguments, group->offset[2 * j]),
-								 argument_at(arguments, group->offset[2 * j + 1]),
-								 sums);
-	sum = (sums[0][0] + sums[0][1]) + (sums[1][0] + sums[1][1]);
-	if (any_null || !isfinite(sum))
-		return NAN;
-	return linear->sigmoid ? 1 / (1 + exp(-sum)) : sum;
+	return &linear->head;
 }

@@ -189,11 +189,16 @@ extern void model_fill_object(ModelBinding *binding, Jsonb *features);
 
 /* ---- linear.c: a score straight from a call's arguments ---- */
 
+/* How a linear model is scored: the head of what is kept of it. */
+struct ModelLinear
+{
+	double		(*score) (const ModelLinear *linear,
+						  const NullableDatum *arguments);
+};
+
 extern ModelLinear *model_linear(const ModelImage *image,
 								 const ModelSource *sources,
 								 MemoryContext context);
-extern double model_linear_score(const ModelLinear *linear,
-								 const NullableDatum *arguments);
 
 /* ---- call.c: what a call of a scoring function means ---- */
 
@@ -218,7 +223,7 @@ model_call_linear(FunctionCallInfo fcinfo)
 	if (kept == NULL || kept->linear == NULL ||
 		!model_is_current(&kept->moment))
 		return NAN;
-	return model_linear_score(kept->linear, &fcinfo->args[1]);
+	return kept->linear->score(kept->linear, &fcinfo->args[1]);
 }
 
 /* The arguments' values in the workspace; NULL where the answer is NULL. */

@@ -20,7 +20,7 @@ look(void)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("popcnt") ||
-		!__builtin_cpu_supports("bmi"))
+		!__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("fma"))
 		return MODEL_PLAIN;
 	if (!__builtin_cpu_supports("avx512f"))
 		return MODEL_AVX2;

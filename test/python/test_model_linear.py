@@ -1,7 +1,10 @@
 """Random linear and logistic models: one row at a time from the arguments, as
 src/model/linear.c does from a query's second row on, from an array and in
-blocks they give the same bits, those of a sum in four strands."""
+blocks they give the same bits, those of a sum in eight strands, with any
+instructions."""
 
+import decimal
+import fractions
 import math
 import random
 import struct
@@ -25,17 +28,36 @@ def pmml(inputs, terms, intercept, logistic):
                 "".join('<NumericPredictor name="x%d" coefficient="%r"/>' % term for term in terms)))
 
 
-def score(terms, centers, intercept, logistic, row):
-    """Term i is added to strand i % 4; a missing value makes the score missing."""
-    sums = [intercept, 0.0, 0.0, 0.0]
+def fma(a, b, c):
+    """a * b + c, rounded once."""
+    if not math.isfinite(a) or not math.isfinite(b):
+        return a * b + c
+    if not math.isfinite(c):
+        return c
+    exact = fractions.Fraction(a) * fractions.Fraction(b) + fractions.Fraction(c)
+    try:
+        return float(exact) if exact else a * b + c
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+def total(terms, centers, intercept, row):
+    """Term i is added to strand i % 8; a missing value makes the sum missing."""
+    sums = [intercept] + [0.0] * 7
     for i, (place, coefficient) in enumerate(terms):
-        sums[i % 4] += coefficient * ((math.nan if row[place] is None else row[place]) - centers[i])
-    total = (sums[0] + sums[1]) + (sums[2] + sums[3])
-    if math.isnan(total):
+        sums[i % 8] = fma(coefficient, (math.nan if row[place] is None else row[place]) - centers[i], sums[i % 8])
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
+
+
+def logistic_function(x):
+    """To the last digit; 0 where exp(-x) overflows."""
+    if math.isnan(x):
         return None
-    if not logistic:
-        return total
-    return 1 / (1 + math.exp(-total)) if total > -709 else 0.0
+    if x <= -709.7:
+        return 0.0
+    with decimal.localcontext() as context:
+        context.prec = 40
+        return float(1 / (1 + decimal.Decimal(-x).exp())) if x < 800 else 1.0
 
 
 def bits(value):
@@ -84,16 +106,32 @@ class Linear(unittest.TestCase):
         with connection.cursor().copy("COPY scores.cases FROM STDIN") as copy:
             for i, row in enumerate(rows):
                 copy.write_row([i] + [None if value is None else repr(value) for value in row])
-        wanted = [bits(score(terms, centers, intercept, logistic, row)) for row in rows]
+        wanted = [total(terms, centers, intercept, row) for row in rows]
         names = ", ".join("x%d" % i for i in range(inputs))
         with self.subTest(order=order, inputs=inputs, logistic=logistic):
-            self.assertEqual(self.scores(connection, "visage_score('m', %s)" % names), wanted)
-            self.assertEqual(self.scores(connection, "visage_score('m', VARIADIC ARRAY[%s])" % names), wanted)
-            connection.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
-            self.assertEqual(self.scores(connection, "score", "scored"), wanted)
+            scores = self.scores(connection, "visage_score('m', %s)" % names)
+            if logistic:
+                self.assert_close(scores, [logistic_function(x) for x in wanted])
+            else:
+                self.assertEqual(scores, [bits(None if math.isnan(x) else x) for x in wanted])
+            self.assertEqual(self.scores(self.plain, "visage_score('m', %s)" % names), scores)
+            for session in (connection, self.plain):
+                self.assertEqual(self.scores(session, "visage_score('m', VARIADIC ARRAY[%s])" % names), scores)
+                session.execute("CALL visage_score_table('m', 'TABLE scores.cases', 'scores.scored', '{n}')")
+                self.assertEqual(self.scores(connection, "score", "scored"), scores)
+
+    def assert_close(self, scores, wanted):
+        """Four units in the last place are allowed."""
+        for given, exact in zip(scores, wanted):
+            if given is None or exact is None:
+                self.assertIs(given, exact)
+                continue
+            number, = struct.unpack("d", given)
+            self.assertLessEqual(abs(number - exact), 4 * math.ulp(exact))
 
     def try_orders(self, order_of, with_centers=False):
-        with self.database.connect("engineer") as connection:
+        with self.database.connect("engineer") as connection, \
+                self.database.connect("engineer", options="-c visage.instructions=plain") as self.plain:
             for inputs in range(1, 31):
                 self.try_model(connection, inputs, order_of(list(range(inputs))), with_centers)
 
@@ -120,6 +158,27 @@ class Linear(unittest.TestCase):
 
     def test_differences_from_centers(self):
         self.try_orders(self.shuffled, with_centers=True)
+
+    def test_centers_are_left_out(self):
+        """Of a model that Visage has trained, but for values far from zero: there its scores are those of the same values near zero."""
+        with self.database.connect("engineer") as connection:
+            connection.execute("CREATE TABLE scores.near AS SELECT n, n % 17 + 0.25 AS x0, nullif(n % 7, 3) * 0.5::float8 AS x1, n % 3 = 0 OR n > 120 AS label"
+                               " FROM generate_series(1, 200) AS n")
+            connection.execute("CREATE TABLE scores.far AS SELECT n, x0 + 2::float8 ^ 33 AS x0, x1 - 2::float8 ^ 34 AS x1, label FROM scores.near")
+            scores = {}
+            for place in ("near", "far"):
+                connection.execute("SELECT visage_train(%s, %s, 'label', 'logistic', columns => '{\"exclude\": [\"n\"]}', split => '{}', deploy => 'always')",
+                                   [place, "TABLE scores." + place])
+                image = Image(connection.execute("SELECT visage_export_model(%s)", [place]).fetchone()[0])
+                centers = [struct.unpack_from("=d", image.data, image.steps[0]["data"] + TERM_SIZE * i + TERM_CENTER)[0] for i in range(2)]
+                self.assertEqual([center != 0 for center in centers], [place == "far"] * 2)
+                scores[place] = connection.execute("SELECT visage_score('%s', t) FROM scores.%s AS t ORDER BY n" % (place, place)).fetchall()
+                added = connection.execute("SELECT max(abs(visage_score('%s', t) - 1 / (1 + exp(-(SELECT sum(contribution) FROM visage_explain('%s', t))))))"
+                                           " FROM scores.%s AS t" % (place, place, place)).fetchone()[0]
+                self.assertLess(added, 1e-9)
+            self.assertGreater(len(set(scores["near"])), 50)
+            for (near,), (far,) in zip(scores["near"], scores["far"]):
+                self.assertAlmostEqual(near, far, delta=1e-9)
 
     def test_infinity_is_missing(self):
         """To a model that Visage has trained, however a row is read."""
