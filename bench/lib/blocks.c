@@ -25,6 +25,7 @@ bench_blocks(const ModelImage *image, double *workspace, const double *rows,
 			 long count, double *raw)
 {
 	uint32		inputs = image->input_count;
+	uint32		first_step = model_first_step(image);
 
 	for (long first = 0; first < count; first += MODEL_BLOCK)
 	{
@@ -32,7 +33,7 @@ bench_blocks(const ModelImage *image, double *workspace, const double *rows,
 			for (uint32 i = 0; i < inputs; i++)
 				workspace[(size_t) i * MODEL_BLOCK + row] =
 					rows[(first + row) * inputs + i];
-		model_run_block_scores(image, workspace);
+		model_run_block_scores(image, workspace, first_step);
 		memcpy(raw + first, workspace + (size_t) image->raw * MODEL_BLOCK,
 			   MODEL_BLOCK * sizeof(double));
 	}

@@ -235,7 +235,8 @@ fill_block(BatchState *state)
 	if (state->rows > 0)
 		for (int i = 0; i < state->call_count; i++)
 			model_run_block_scores(state->calls[i].binding->entry->image,
-								   state->calls[i].workspace);
+								   state->calls[i].workspace,
+								   state->calls[i].binding->first_step);
 }
 
 /* Puts the block's next row into the slot. */

@@ -54,6 +54,7 @@ model_bind(ModelEntry *entry, MemoryContext context)
 												   sizeof(ModelBinding));
 
 	binding->entry = entry;
+	binding->first_step = model_first_step(image);
 	binding->sources = MemoryContextAllocZero(context, sizeof(ModelSource) *
 											  Max(image->input_count, 1));
 	binding->workspace = MemoryContextAllocHuge(context,

@@ -384,5 +384,5 @@ model_predict_row(const TrainingData *data, const ModelImage *image,
 		}
 		workspace[i] = model_slot(image, &model_inputs(image)[i], &value);
 	}
-	return model_run_score(image, workspace);
+	return model_run_score(image, workspace, 0);
 }

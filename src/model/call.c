@@ -144,14 +144,20 @@ static void
 value_types(FmgrInfo *function, int count, Oid *types)
 {
 	Node	   *node = function->fn_expr;
+	ListCell   *cell;
 
-	for (int i = 0; i < count; i++)
+	if (node == NULL || !IsA(node, FuncExpr))
 	{
-		Node	   *value = node == NULL || !IsA(node, FuncExpr) ? NULL :
-		list_nth(((FuncExpr *) node)->args, i + 1);
+		for (int i = 0; i < count; i++)
+			types[i] = get_fn_expr_argtype(function, i + 1);
+		return;
+	}
+	for_each_from(cell, ((FuncExpr *) node)->args, 1)
+	{
+		Node	   *value = lfirst(cell);
 
-		types[i] = value == NULL ? get_fn_expr_argtype(function, i + 1) :
-			IsA(value, Var) ? ((Var *) value)->vartype : exprType(value);
+		*types++ = IsA(value, Var) ? ((Var *) value)->vartype :
+			exprType(value);
 	}
 }
 

@@ -118,7 +118,8 @@ add_row(Evaluation *evaluation, HeapTuple tuple, TupleDesc tupdesc)
 	if (isnull)
 		return;
 	model_fill_tuple(binding, tuple);
-	score = model_run_score(binding->entry->image, binding->workspace);
+	score = model_run_score(binding->entry->image, binding->workspace,
+							binding->first_step);
 	model_source_read(&evaluation->target, value, false, &label);
 	if (label.missing || (label.number != 0 && label.number != 1))
 		ereport(ERROR,

@@ -636,13 +636,14 @@ operand(const Running *run, uint32 first, uint32 broadcast, int rows,
 }
 
 static pg_attribute_always_inline void
-run_steps(const ModelImage *image, double *slots, uint32 count, int rows)
+run_steps(const ModelImage *image, double *slots, uint32 first, uint32 end,
+		  int rows)
 {
 	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
 	Running		run = {.image = image,.slots = slots};
 
 	run.leaves = (uint32 *) (slots + (size_t) image->slot_count * rows);
-	for (uint32 i = 0; i < count; i++)
+	for (uint32 i = first; i < end; i++)
 	{
 		run.step = &steps[i];
 		run.float32 = (steps[i].flags & MODEL_IN_FLOAT32) != 0;
@@ -661,25 +662,71 @@ run_steps(const ModelImage *image, double *slots, uint32 count, int rows)
 void
 model_run(const ModelImage *image, double *workspace)
 {
-	run_steps(image, workspace, image->step_count, 1);
+	run_steps(image, workspace, 0, image->step_count, 1);
 }
 
-/* Runs only the steps that visage_score needs. */
-double
-model_run_score(const ModelImage *image, double *workspace)
+/* Can a score do with the ranks of inputs for these trees? */
+static bool
+go_by_ranks(const ModelImage *image, const ModelTrees *trees)
 {
-	run_steps(image, workspace, image->score_steps, 1);
+	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
+
+	if (!model_ranks_rows(trees))
+		return false;
+	for (uint32 i = 0; i < trees->ranked_count; i++)
+		if (ranked[i].slot >= image->input_count)
+			return false;
+	return true;
+}
+
+/* Is it elementwise and of slots from this one on? */
+static bool
+reads_from(const ModelStep *step, uint32 first)
+{
+	return step->op >= MODEL_COPY && step->op < MODEL_ONE_HOT &&
+		(step->a == MODEL_NONE || step->a >= first) &&
+		(step->b == MODEL_NONE || step->b >= first) &&
+		(step->c == MODEL_NONE || step->c >= first);
+}
+
+/*
+ * The first step that visage_score needs.  Those before prepare slots for
+ * walks down trees, where ranks do.
+ */
+uint32
+model_first_step(const ModelImage *image)
+{
+	const ModelStep *steps = MODEL_AT(image, ModelStep, image->steps);
+	uint32		first = 0;
+
+	while (first < image->score_steps && steps[first].op <= MODEL_FILL)
+		first++;
+	if (first == image->score_steps || steps[first].op != MODEL_TREES ||
+		!go_by_ranks(image, MODEL_AT(image, ModelTrees, steps[first].data)))
+		return 0;
+	for (uint32 i = first + 1; i < image->score_steps; i++)
+		if (!reads_from(&steps[i], steps[first].out))
+			return 0;
+	return first;
+}
+
+/* Runs only the steps that visage_score needs, from this one on. */
+double
+model_run_score(const ModelImage *image, double *workspace, uint32 first)
+{
+	run_steps(image, workspace, first, image->score_steps, 1);
 	return workspace[image->score];
 }
 
 void
 model_run_block(const ModelImage *image, double *workspace)
 {
-	run_steps(image, workspace, image->step_count, MODEL_BLOCK);
+	run_steps(image, workspace, 0, image->step_count, MODEL_BLOCK);
 }
 
 void
-model_run_block_scores(const ModelImage *image, double *workspace)
+model_run_block_scores(const ModelImage *image, double *workspace,
+					   uint32 first)
 {
-	run_steps(image, workspace, image->score_steps, MODEL_BLOCK);
+	run_steps(image, workspace, first, image->score_steps, MODEL_BLOCK);
 }

@@ -26,10 +26,12 @@
 
 extern size_t model_workspace(const ModelImage *image, int rows);
 extern void model_run(const ModelImage *image, double *workspace);
-extern double model_run_score(const ModelImage *image, double *workspace);
+extern uint32 model_first_step(const ModelImage *image);
+extern double model_run_score(const ModelImage *image, double *workspace,
+							  uint32 first);
 extern void model_run_block(const ModelImage *image, double *workspace);
 extern void model_run_block_scores(const ModelImage *image,
-								   double *workspace);
+								   double *workspace, uint32 first);
 
 extern double model_term(const ModelImage *image, const ModelTerm *term,
 						 double x);
@@ -90,6 +92,7 @@ extern void model_dense_block(const ModelImage *image,
 extern bool model_rank_block(const ModelImage *image,
 							 const ModelTrees *trees, const double *slots,
 							 double *out);
+extern bool model_ranks_rows(const ModelTrees *trees);
 extern bool model_rank_row(const ModelImage *image, const ModelTrees *trees,
 						   const double *slots, uint32 *leaves,
 						   double *sum);

@@ -127,6 +127,7 @@ typedef struct ModelBinding
 	ModelEntry *entry;
 	ModelSource *sources;		/* one an input */
 	double	   *workspace;		/* see kernel.h */
+	uint32		first_step;		/* of a score by itself */
 	TupleTableSlot *slot;		/* takes rows apart, */
 	int			columns;		/* up to the last column needed */
 	int		   *offsets;		/* of columns in a stored row, or NULL */

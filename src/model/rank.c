@@ -298,6 +298,17 @@ model_rank_block(const ModelImage *image, const ModelTrees *trees,
 	return true;
 }
 
+/* Are the sums of these trees for ranks, of single rows, too? */
+bool
+model_ranks_rows(const ModelTrees *trees)
+{
+	return trees->ranked_count > 0 && trees->paths != 0 &&
+		2 * trees->ranked_count <= MODEL_RANK_COLUMNS &&
+		trees->dense_count > 0 && trees->output_count == 1 &&
+		trees->linear == 0 && trees->aggregate == MODEL_TREES_SUM &&
+		model_instructions() >= MODEL_AVX2;
+}
+
 /*
  * A row's leaf in each tree, and its values added to the sum; false where
  * that is not for ranks.
@@ -306,13 +317,9 @@ bool
 model_rank_row(const ModelImage *image, const ModelTrees *trees,
 			   const double *slots, uint32 *leaves, double *sum)
 {
-	ModelInstructions instructions = model_instructions();
-
-	if (trees->ranked_count == 0 || trees->paths == 0 ||
-		2 * trees->ranked_count > MODEL_RANK_COLUMNS ||
-		instructions < MODEL_AVX2)
+	if (!model_ranks_rows(trees))
 		return false;
-	if (instructions == MODEL_AVX512_VBMI)
+	if (model_instructions() == MODEL_AVX512_VBMI)
 		model_rank_row_wide(image, trees, slots, leaves, sum);
 	else
 		add_row(image, trees, slots, leaves, sum);
@@ -320,6 +327,12 @@ model_rank_row(const ModelImage *image, const ModelTrees *trees,
 }
 
 #else
+
+bool
+model_ranks_rows(const ModelTrees *trees)
+{
+	return false;
+}
 
 bool
 model_rank_block(const ModelImage *image, const ModelTrees *trees,

@@ -37,7 +37,8 @@ one_score(FunctionCallInfo fcinfo, const ModelBinding *binding)
 
 	if (binding == NULL)
 		PG_RETURN_NULL();
-	score = model_run_score(binding->entry->image, binding->workspace);
+	score = model_run_score(binding->entry->image, binding->workspace,
+							binding->first_step);
 	if (is_null(binding->entry->image, score))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(score);

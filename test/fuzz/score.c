@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * score.c
- *		Scores 64 rows by an image, a block and one by one.
+ *		Scores 64 rows by an image, a block and one by one, and what is a
+ *		score by itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,10 +23,28 @@ value_for(uint32 slot, int row)
 	return values[(slot * 7 + row) % lengthof(values)];
 }
 
+static void
+must_equal(double a, double b)
+{
+	if (memcmp(&a, &b, sizeof(a)) != 0 && !(isnan(a) && isnan(b)))
+		abort();
+}
+
+/* A row's score by itself, in a workspace that has only its inputs. */
+static double
+score_only(const ModelImage *image, double *workspace, int row)
+{
+	memset(workspace, 0xFF, sizeof(double) * model_workspace(image, 1));
+	for (uint32 i = 0; i < image->input_count; i++)
+		workspace[i] = value_for(i, row);
+	return model_run_score(image, workspace, model_first_step(image));
+}
+
 void
 score_both_ways(const ModelImage *image)
 {
 	double	   *one = palloc(sizeof(double) * model_workspace(image, 1));
+	double	   *other = palloc(sizeof(double) * model_workspace(image, 1));
 	double	   *block = palloc(sizeof(double) *
 							   model_workspace(image, MODEL_BLOCK));
 
@@ -39,13 +58,8 @@ score_both_ways(const ModelImage *image)
 			one[i] = value_for(i, row);
 		model_run(image, one);
 		for (uint32 i = 0; i < image->output_count; i++)
-		{
-			double		a = one[image->scores + i];
-			double		b = block[(size_t) (image->scores + i) * MODEL_BLOCK +
-								  row];
-
-			if (memcmp(&a, &b, sizeof(a)) != 0 && !(isnan(a) && isnan(b)))
-				abort();
-		}
+			must_equal(one[image->scores + i],
+					   block[(size_t) (image->scores + i) * MODEL_BLOCK + row]);
+		must_equal(score_only(image, other, row), one[image->score]);
 	}
 }
