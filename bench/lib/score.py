@@ -86,8 +86,8 @@ def ratio(times, one, other):
     return by_round(operator.truediv, times[one], times[other])
 
 
-def statement(connection, query):
-    return lambda: connection.execute(query).fetchall()
+def statement(connection, query, *parameters):
+    return lambda: connection.execute(query, *parameters).fetchall()
 
 
 # ---- the kernel ----
@@ -313,15 +313,18 @@ def as_object(measures, connection, rounds):
 
 
 def fresh_session(measures, rounds):
-    """The first call in a session over the second; stated, too, for the function
-    that does nothing, whose first call reads the system's catalogs as well."""
-    queries = {name: "SELECT %s, %s)" % (call, ", ".join(["0.5::float8"] * FEATURES))
+    """The first call in a session over the second, with parameters as a driver
+    sends them and with constants, whose casts the server looks up; stated, too,
+    for the function that does nothing, whose first call reads the system's
+    catalogs as well."""
+    forms = {"": (", ".join(["%s"] * FEATURES), [0.5] * FEATURES), " of constants": (", ".join(["0.5::float8"] * FEATURES),)}
+    queries = {name + form: ("SELECT %s, %s)" % (call, given[0]), *given[1:]) for form, given in forms.items()
                for name, call in (("score", "visage_score('trees'"), ("noop30", "noop30('m'"))}
 
     def first_over_second(query):
         with psycopg.connect(autocommit=True) as connection:
             connection.execute("SELECT 1").fetchall()
-            first, second = (timed(statement(connection, query)) for _ in range(2))
+            first, second = (timed(statement(connection, *query)) for _ in range(2))
             return (first - second) * 1e6
 
     # a session that the machine disturbs tells nothing: many of them
@@ -330,6 +333,8 @@ def fresh_session(measures, rounds):
         say("   %s, first over second: %s" % (name, spread(values, "us")))
     measures.at_most("first score in a fresh session (library preloaded, model in use elsewhere), over the second, us", median(added["score"]), 400)
     measures.state("the same of noop30, us: what the server itself takes", median(added["noop30"]))
+    measures.state("first score of constants, over the second, us", median(added["score of constants"]))
+    measures.state("the same of noop30 of constants, us", median(added["noop30 of constants"]))
 
 
 def private_memory(measures, connection, text):

@@ -271,10 +271,7 @@ fixed_offsets(TupleDesc tupdesc, int columns, MemoryContext context)
 	return offsets;
 }
 
-/*
- * The inputs of such rows; NULL where some are no float8.  Sources have much
- * else in them, which would fill the nearest cache.
- */
+/* The inputs of such rows, densely; NULL where some are no float8. */
 static ModelStoredFloat *
 stored_floats(const ModelBinding *binding, MemoryContext context)
 {

@@ -270,15 +270,12 @@ is_dense(const ProgramTrees *trees)
 		!trees->all_outputs;
 }
 
-/* Dense nodes, and ranks where they are worth it. */
+/* Ranks, where they are worth it. */
 static void
-pack_dense(Packing *packing, const ProgramTrees *trees, ModelTrees *packed)
+pack_ranks(Packing *packing, const ProgramTrees *trees, ModelTrees *packed)
 {
 	BuilderRanks ranks;
 
-	packed->dense_count = trees->dense_count;
-	packed->dense = append_array(packing, trees->dense, trees->dense_count,
-								 sizeof(ModelDense));
 	if (!builder_rank_trees(packing->program, trees, &ranks))
 		return;
 	packed->ranked_count = ranks.ranked_count;
@@ -311,12 +308,6 @@ pack_trees(Packing *packing, const ProgramTrees *trees)
 	packed.tree_count = trees->tree_count;
 	packed.trees = append_array(packing, trees->trees, trees->tree_count,
 								sizeof(ModelTree));
-	packed.node_count = trees->node_count;
-	packed.nodes = append_array(packing, trees->nodes, trees->node_count,
-								sizeof(ModelNode));
-	if (trees->covers_known)
-		packed.covers = append_array(packing, trees->covers,
-									 trees->node_count, sizeof(double));
 	packed.leaf_count = trees->leaf_count;
 	packed.leaf_width = trees->all_outputs ? trees->outputs : 1;
 	packed.leaves = append_array(packing, trees->leaves,
@@ -324,6 +315,15 @@ pack_trees(Packing *packing, const ProgramTrees *trees)
 								 packed.leaf_width, sizeof(double));
 	packed.base = append_array(packing, trees->base, trees->outputs,
 							   sizeof(double));
+	/* what a score needs is together, since a session maps it by pages */
+	if (is_dense(trees))
+		pack_ranks(packing, trees, &packed);
+	packed.node_count = trees->node_count;
+	packed.nodes = append_array(packing, trees->nodes, trees->node_count,
+								sizeof(ModelNode));
+	if (trees->covers_known)
+		packed.covers = append_array(packing, trees->covers,
+									 trees->node_count, sizeof(double));
 	packed.word_count = trees->word_count;
 	packed.words = append_array(packing, trees->words, trees->word_count,
 								sizeof(uint32));
@@ -338,7 +338,11 @@ pack_trees(Packing *packing, const ProgramTrees *trees)
 										   sizeof(ModelCoefficient));
 	}
 	if (is_dense(trees))
-		pack_dense(packing, trees, &packed);
+	{
+		packed.dense_count = trees->dense_count;
+		packed.dense = append_array(packing, trees->dense, trees->dense_count,
+									sizeof(ModelDense));
+	}
 	packed.order = pack_order(packing, trees);
 	return append_array(packing, &packed, 1, sizeof(packed));
 }

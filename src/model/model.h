@@ -61,7 +61,18 @@ typedef struct ModelKnownEnum
 	double		slot;
 } ModelKnownEnum;
 
-/* How values of a column or argument become a number or a text. */
+/* What it takes to read the texts of a category. */
+typedef struct ModelTexts
+{
+	FmgrInfo	output;			/* of other types than those above, and enums */
+	ModelKnownEnum *known;		/* of an enum, or NULL */
+	char		buffer[64];
+} ModelTexts;
+
+/*
+ * How values of a column or argument become a number or a text.  Small, since
+ * a call's sources are read at each row.
+ */
 typedef struct ModelSource
 {
 	int			position;		/* attribute or argument, from 0 */
@@ -69,9 +80,7 @@ typedef struct ModelSource
 	bool		as_text;		/* for a category, else a number */
 	bool		direct;			/* a float8 whose slot is the number itself */
 	bool		finite;			/* then: infinity is missing, too */
-	ModelKnownEnum *known;		/* or NULL */
-	FmgrInfo	output;
-	char		buffer[64];		/* a category's text */
+	ModelTexts *texts;			/* for a category, else NULL */
 } ModelSource;
 
 extern void model_source_init(ModelSource *source, const ModelInput *input,

@@ -72,9 +72,11 @@ read_value(const ModelBinding *binding, uint32 number,
 {
 	const ModelImage *image = binding->entry->image;
 	const ModelInput *input = &model_inputs(image)[number];
-	ModelSource source = {.reader = READ_NUMERIC};
+	ModelTexts	texts;
+	ModelSource source = {.reader = READ_NUMERIC,.texts = &texts};
 	Datum		datum = (Datum) 0;
 
+	texts.known = NULL;
 	source.as_text = input->kind == MODEL_CATEGORY;
 	switch (value->type)
 	{

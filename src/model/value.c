@@ -69,6 +69,25 @@ choose_reader(Oid type)
 	}
 }
 
+/* Prepares the reading of a category's texts. */
+static ModelTexts *
+prepare_texts(ModelReader reader, Oid type, MemoryContext context)
+{
+	ModelTexts *texts = MemoryContextAllocZero(context, sizeof(ModelTexts));
+	Oid			output;
+	bool		is_varlena;
+
+	if (reader == READ_ENUM)
+		texts->known = MemoryContextAllocZero(context, sizeof(ModelKnownEnum) *
+											  MODEL_KNOWN_ENUMS);
+	if (reader == READ_ENUM || reader == READ_OUTPUT)
+	{
+		getTypeOutputInfo(type, &output, &is_varlena);
+		fmgr_info_cxt(output, &texts->output, context);
+	}
+	return texts;
+}
+
 /* Prepares the reading of an input from a column or argument of this type. */
 void
 model_source_init(ModelSource *source, const ModelInput *input,
@@ -77,13 +96,11 @@ model_source_init(ModelSource *source, const ModelInput *input,
 {
 	/* no domain has such an OID, and a look-up takes its time */
 	Oid			base = type < FirstGenbkiObjectId ? type : getBaseType(type);
-	Oid			output;
-	bool		is_varlena;
 
 	source->position = position;
 	source->reader = choose_reader(base);
 	source->as_text = input->kind == MODEL_CATEGORY;
-	source->known = NULL;
+	source->texts = NULL;
 	source->direct = source->reader == READ_FLOAT8 &&
 		input->kind == MODEL_NUMERIC && input->cast == MODEL_FLOAT64 &&
 		(input->flags & ~MODEL_INFINITE_IS_MISSING) == 0 &&
@@ -95,13 +112,8 @@ model_source_init(ModelSource *source, const ModelInput *input,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("feature \"%s\" must be a number", name),
 				 errdetail("Its value has type %s.", format_type_be(type))));
-	if (source->reader == READ_ENUM)
-		source->known = MemoryContextAllocZero(context, sizeof(ModelKnownEnum) *
-											   MODEL_KNOWN_ENUMS);
-	if (source->reader != READ_OUTPUT && source->reader != READ_ENUM)
-		return;
-	getTypeOutputInfo(base, &output, &is_varlena);
-	fmgr_info_cxt(output, &source->output, context);
+	if (source->as_text)
+		source->texts = prepare_texts(source->reader, base, context);
 }
 
 /* ---- numbers ---- */
@@ -238,24 +250,25 @@ set_varlena(ModelValue *result, Datum value, bool ignore_blanks)
 static void
 set_number(ModelSource *source, ModelValue *result, Datum value)
 {
+	char	   *buffer = source->texts->buffer;
+	size_t		size = sizeof(source->texts->buffer);
 	double		number;
 
 	if (source->reader == READ_INT8)
 	{
-		snprintf(source->buffer, sizeof(source->buffer), INT64_FORMAT,
-				 DatumGetInt64(value));
-		set_text(result, source->buffer);
+		snprintf(buffer, size, INT64_FORMAT, DatumGetInt64(value));
+		set_text(result, buffer);
 		return;
 	}
 	number = read_number(source, value);
 	result->missing = isnan(number);
 	if (fabs(number) < 1e15 && number == floor(number))
-		snprintf(source->buffer, sizeof(source->buffer), "%.0f", number);
+		snprintf(buffer, size, "%.0f", number);
 	else if (source->reader == READ_FLOAT4)
-		float_to_shortest_decimal_buf((float) number, source->buffer);
+		float_to_shortest_decimal_buf((float) number, buffer);
 	else
-		double_to_shortest_decimal_buf(number, source->buffer);
-	set_text(result, source->buffer);
+		double_to_shortest_decimal_buf(number, buffer);
+	set_text(result, buffer);
 }
 
 /* A date as its ISO form, whatever DateStyle is. */
@@ -270,8 +283,8 @@ set_date(ModelSource *source, ModelValue *result, DateADT date)
 		return;
 	}
 	j2date(date + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
-	EncodeDateOnly(&tm, USE_ISO_DATES, source->buffer);
-	set_text(result, source->buffer);
+	EncodeDateOnly(&tm, USE_ISO_DATES, source->texts->buffer);
+	set_text(result, source->texts->buffer);
 }
 
 /* A value of any type as a category. */
@@ -295,7 +308,8 @@ read_text(ModelSource *source, Datum value, ModelValue *result)
 			break;
 		case READ_ENUM:
 		case READ_OUTPUT:
-			set_text(result, OutputFunctionCall(&source->output, value));
+			set_text(result, OutputFunctionCall(&source->texts->output,
+												value));
 			break;
 		default:
 			set_number(source, result, value);
@@ -446,9 +460,9 @@ read_category(ModelSource *source, const ModelImage *image,
 	ModelValue	read = {0};
 	double		slot;
 
-	if (source->known != NULL)
+	if (source->texts->known != NULL)
 	{
-		known = &source->known[DatumGetObjectId(value) % MODEL_KNOWN_ENUMS];
+		known = &source->texts->known[DatumGetObjectId(value) % MODEL_KNOWN_ENUMS];
 		if (known->label == DatumGetObjectId(value))
 			return known->slot;
 	}
