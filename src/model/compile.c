@@ -53,6 +53,14 @@ append_array(Packing *packing, const void *elements, size_t count,
 	return offset;
 }
 
+/* Fills elements in that were appended before what they refer to. */
+static void
+fill_array(Packing *packing, uint32 offset, const void *elements, size_t count,
+		   size_t width)
+{
+	memcpy(packing->block.data + offset, elements, count * width);
+}
+
 static uint32
 append_string(Packing *packing, const char *text)
 {
@@ -297,6 +305,7 @@ static uint32
 pack_trees(Packing *packing, const ProgramTrees *trees)
 {
 	ModelTrees	packed = {0};
+	uint32		offset = append_array(packing, &packed, 1, sizeof(packed));
 
 	packed.flags = (trees->float32 ? MODEL_TREES_FLOAT32 : 0) |
 		(trees->base_last ? MODEL_TREES_BASE_LAST : 0) |
@@ -344,7 +353,8 @@ pack_trees(Packing *packing, const ProgramTrees *trees)
 									sizeof(ModelDense));
 	}
 	packed.order = pack_order(packing, trees);
-	return append_array(packing, &packed, 1, sizeof(packed));
+	fill_array(packing, offset, &packed, 1, sizeof(packed));
+	return offset;
 }
 
 /* The slot's number, or none. */
@@ -420,12 +430,14 @@ pack_steps(Packing *packing)
 	const ModelProgram *program = packing->program;
 	ModelStep  *steps = palloc_extended(sizeof(ModelStep) *
 										Max(program->step_count, 1),
-										MCXT_ALLOC_HUGE);
+										MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	uint32		offset = append_array(packing, steps, program->step_count,
+									  sizeof(ModelStep));
 
 	for (int i = 0; i < program->step_count; i++)
 		pack_step(packing, &program->steps[i], &steps[i]);
-	return append_array(packing, steps, program->step_count,
-						sizeof(ModelStep));
+	fill_array(packing, offset, steps, program->step_count, sizeof(ModelStep));
+	return offset;
 }
 
 static uint32
