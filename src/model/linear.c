@@ -209,7 +209,9 @@ model_linear(const ModelImage *image, const ModelSource *sources,
 	for (uint32 i = 0; i < image->input_count; i++)
 		if (!sources[i].direct)
 			return NULL;
-	if (!is_linear(image) || step->data_count > FUNC_MAX_ARGS)
+	/* what is passed by reference is not there to be read where it is NULL */
+	if (!FLOAT8PASSBYVAL || !is_linear(image) ||
+		step->data_count > FUNC_MAX_ARGS)
 		return NULL;
 	linear = keep_terms(step, MODEL_AT(image, ModelTerm, step->data), context);
 	linear->sigmoid = image->score_steps == 2;

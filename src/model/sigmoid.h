@@ -54,7 +54,7 @@ static const double sigmoid_powers[64] = {
 	1.9784560263879509
 };
 
-/* The same for |x| < SIGMOID_LIMIT. */
+/* The logistic function of x, |x| < SIGMOID_LIMIT. */
 static pg_attribute_always_inline double
 sigmoid_within_limit(double x)
 {
@@ -79,6 +79,7 @@ sigmoid_within_limit(double x)
 				   fma(power, exact_r, 1 + power));
 }
 
+/* The same of any x. */
 static pg_attribute_always_inline double
 sigmoid_of_sum(double x)
 {

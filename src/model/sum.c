@@ -50,8 +50,8 @@ sum_rows(const ModelImage *image, const ModelStep *step, const double *slots,
 }
 
 static pg_attribute_always_inline void
-sum(const ModelImage *image, const ModelStep *step, const double *slots,
-	double *out, int rows)
+sum_row_or_block(const ModelImage *image, const ModelStep *step,
+				 const double *slots, double *out, int rows)
 {
 	if (rows == 1)
 		sum_rows(image, step, slots, out, 1);
@@ -77,7 +77,7 @@ static void
 sum_fused(const ModelImage *image, const ModelStep *step, const double *slots,
 		  double *out, int rows)
 {
-	sum(image, step, slots, out, rows);
+	sum_row_or_block(image, step, slots, out, rows);
 }
 
 MODEL_FUSED
@@ -101,7 +101,7 @@ model_sum(const ModelImage *image, const ModelStep *step, const double *slots,
 		return;
 	}
 #endif
-	sum(image, step, slots, out, rows);
+	sum_row_or_block(image, step, slots, out, rows);
 }
 
 /* 1 / (1 + exp(-x)) */
