@@ -6,8 +6,8 @@
  *
  * A row of a linear model takes little more time than its logistic function,
  * and most of that is spent waiting: each operation needs the one before.
- * This is the shortest chain we know of, half as long as the library's exp
- * and what follows.  With k = round(-64 x / ln 2) and r = -x - k ln 2 / 64,
+ * This is the shortest chain we know of, shorter than the library's exp and
+ * what follows.  With k = round(-64 x / ln 2) and r = -x - k ln 2 / 64,
  *
  *		1 + exp(-x) = 1 + 2^(k/64) + 2^(k/64) (exp(r) - 1)
  *
