@@ -103,7 +103,9 @@ typedef struct BuilderRanks
 	int			threshold_count;
 	int			width;
 	uint8	   *tests;
+	size_t		tests_size;
 	ModelPaths *paths;			/* or NULL */
+	uint32	   *heads;			/* with paths */
 } BuilderRanks;
 
 extern bool builder_rank_trees(const ModelProgram *program,

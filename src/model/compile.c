@@ -293,12 +293,14 @@ pack_ranks(Packing *packing, const ProgramTrees *trees, ModelTrees *packed)
 	packed->thresholds = append_array(packing, ranks.thresholds,
 									  ranks.threshold_count, sizeof(double));
 	packed->rank_width = ranks.width;
-	packed->rank_tests = append_array(packing, ranks.tests,
-									  (size_t) trees->tree_count *
-									  MODEL_RANK_ARRAYS, ranks.width);
-	if (ranks.paths != NULL)
-		packed->paths = append_array(packing, ranks.paths, trees->tree_count,
-									 sizeof(ModelPaths));
+	packed->rank_tests = append_array(packing, ranks.tests, ranks.tests_size,
+									  1);
+	if (ranks.paths == NULL)
+		return;
+	packed->heads = append_array(packing, ranks.heads, trees->tree_count,
+								 sizeof(uint32));
+	packed->paths = append_array(packing, ranks.paths, trees->tree_count,
+								 sizeof(ModelPaths));
 }
 
 static uint32

@@ -162,24 +162,40 @@ rank_of(const Ranking *ranking, int number, double threshold)
 	return found - list;
 }
 
-/* Writes the tests of a tree. */
+/* Writes the tests of a tree; what they leave is 0. */
 static void
 lay_tests(const Ranking *ranking, const ModelTree *tree, uint8 *tests)
 {
-	int			width = ranking->ranks->width;
 	const ModelDense *dense = ranking->trees->dense + tree->dense;
 
-	memset(tests, 0, (size_t) width * MODEL_RANK_ARRAYS);
 	for (int i = 0; i < (int) tree->leaf_count - 1; i++)
 	{
 		int			number = ranking->number_of[dense[i].slot];
 		bool		low = ranking->ranks->ranked[number].slot != dense[i].slot;
 
-		tests[MODEL_RANK_COLUMN * width + i] = 2 * number + low;
-		tests[MODEL_RANK_RANK * width + i] = rank_of(ranking, number,
-													 dense[i].threshold);
-		tests[MODEL_RANK_YES * width + i] = dense[i].yes;
-		tests[MODEL_RANK_NO * width + i] = dense[i].no;
+		tests[MODEL_RANK_COLUMN * MODEL_RANK_APART + i] = 2 * number + low;
+		tests[MODEL_RANK_RANK * MODEL_RANK_APART + i] =
+			rank_of(ranking, number, dense[i].threshold);
+		tests[MODEL_RANK_YES * MODEL_RANK_APART + i] = dense[i].yes;
+		tests[MODEL_RANK_NO * MODEL_RANK_APART + i] = dense[i].no;
+	}
+}
+
+/* What single rows need besides, of trees that are small enough. */
+static void
+prepare_rows(const ProgramTrees *trees, BuilderRanks *ranks)
+{
+	ranks->paths = palloc_extended(sizeof(ModelPaths) * trees->tree_count,
+								   MCXT_ALLOC_HUGE);
+	ranks->heads = palloc_extended(sizeof(uint32) * trees->tree_count,
+								   MCXT_ALLOC_HUGE);
+	for (int i = 0; i < trees->tree_count; i++)
+	{
+		const ModelTree *tree = &trees->trees[i];
+
+		model_find_paths(trees->dense + tree->dense, tree->leaf_count,
+						 &ranks->paths[i]);
+		ranks->heads[i] = model_head(tree);
 	}
 }
 
@@ -189,7 +205,6 @@ builder_rank_trees(const ModelProgram *program, const ProgramTrees *trees,
 				   BuilderRanks *ranks)
 {
 	Ranking		ranking = {.program = program,.trees = trees,.ranks = ranks};
-	size_t		size;
 
 	memset(ranks, 0, sizeof(*ranks));
 	ranks->ranked = palloc(sizeof(ModelRanked) * MODEL_RANKED_SLOTS);
@@ -202,19 +217,13 @@ builder_rank_trees(const ModelProgram *program, const ProgramTrees *trees,
 		return false;
 	ranks->width = trees->largest <= MODEL_PATH_LEAVES ? MODEL_PATH_LEAVES :
 		MODEL_DENSE_LEAVES;
-	size = (size_t) ranks->width * MODEL_RANK_ARRAYS;
-	ranks->tests = palloc_extended(size * trees->tree_count, MCXT_ALLOC_HUGE);
-	if (ranks->width == MODEL_PATH_LEAVES)
-		ranks->paths = palloc_extended(sizeof(ModelPaths) * trees->tree_count,
-									   MCXT_ALLOC_HUGE);
+	ranks->tests_size = model_rank_tests_size(ranks->width, trees->tree_count);
+	ranks->tests = palloc_extended(ranks->tests_size,
+								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < trees->tree_count; i++)
-	{
-		const ModelTree *tree = &trees->trees[i];
-
-		lay_tests(&ranking, tree, ranks->tests + size * i);
-		if (ranks->paths != NULL)
-			model_find_paths(trees->dense + tree->dense, tree->leaf_count,
-							 &ranks->paths[i]);
-	}
+		lay_tests(&ranking, &trees->trees[i],
+				  ranks->tests + model_rank_tests(ranks->width, i));
+	if (ranks->width == MODEL_PATH_LEAVES)
+		prepare_rows(trees, ranks);
 	return true;
 }

@@ -324,14 +324,16 @@ check_rank_tests(const ModelImage *image, const ModelTrees *trees,
 	tree->dense;
 	uint32		width = trees->rank_width;
 	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests) +
-	(size_t) number * MODEL_RANK_ARRAYS * width;
+	model_rank_tests(width, number);
+	const uint8 *columns = tests + MODEL_RANK_COLUMN * MODEL_RANK_APART;
+	const uint8 *ranks = tests + MODEL_RANK_RANK * MODEL_RANK_APART;
 
 	if (tree->leaf_count > width)
 		return false;
 	for (uint32 i = 0; i < tree->leaf_count - 1; i++)
 	{
-		uint32		column = tests[MODEL_RANK_COLUMN * width + i];
-		uint32		rank = tests[MODEL_RANK_RANK * width + i];
+		uint32		column = columns[i];
+		uint32		rank = ranks[i];
 		const ModelRanked *ranked = MODEL_AT(image, ModelRanked,
 											 trees->ranked) + column / 2;
 
@@ -340,13 +342,13 @@ check_rank_tests(const ModelImage *image, const ModelTrees *trees,
 			rank >= MODEL_RANKS ||
 			dense[i].slot != (column % 2 ? ranked->low : ranked->slot) ||
 			dense[i].threshold != MODEL_AT(image, double, trees->thresholds)[ranked->pivots + MODEL_RANK_STRIDE + rank] ||
-			dense[i].yes != tests[MODEL_RANK_YES * width + i] ||
-			dense[i].no != tests[MODEL_RANK_NO * width + i])
+			dense[i].yes != tests[MODEL_RANK_YES * MODEL_RANK_APART + i] ||
+			dense[i].no != tests[MODEL_RANK_NO * MODEL_RANK_APART + i])
 			return false;
 	}
 	for (int i = 0; i < MODEL_RANK_ARRAYS; i++)
 		for (uint32 j = tree->leaf_count - 1; j < width; j++)
-			if (tests[i * width + j] != 0)
+			if (tests[i * MODEL_RANK_APART + j] != 0)
 				return false;
 	return true;
 }
@@ -384,6 +386,7 @@ check_ranks(const ModelImage *image, const ModelTrees *trees,
 	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
 	const ModelDense *dense = MODEL_AT(image, ModelDense, trees->dense);
 	const ModelPaths *paths = MODEL_AT(image, ModelPaths, trees->paths);
+	const uint32 *heads = MODEL_AT(image, uint32, trees->heads);
 
 	if (trees->dense_count == 0 ||
 		trees->ranked_count > MODEL_RANKED_SLOTS ||
@@ -393,12 +396,14 @@ check_ranks(const ModelImage *image, const ModelTrees *trees,
 				sizeof(ModelRanked)) ||
 		!inside(image, trees->thresholds, trees->threshold_count,
 				sizeof(double)) ||
-		!inside(image, trees->rank_tests, trees->tree_count,
-				MODEL_RANK_ARRAYS * trees->rank_width) ||
+		!inside(image, trees->rank_tests,
+				model_rank_tests_size(trees->rank_width, trees->tree_count),
+				1) ||
 		(trees->paths != 0 &&
 		 (trees->rank_width != MODEL_PATH_LEAVES ||
 		  !inside(image, trees->paths, trees->tree_count,
-				  sizeof(ModelPaths)))))
+				  sizeof(ModelPaths)) ||
+		  !inside(image, trees->heads, trees->tree_count, sizeof(uint32)))))
 		return false;
 	for (uint32 i = 0; i < trees->ranked_count; i++)
 		if (!check_ranked(image, trees, &ranked[i], step))
@@ -412,7 +417,8 @@ check_ranks(const ModelImage *image, const ModelTrees *trees,
 		if (trees->paths == 0)
 			continue;
 		model_find_paths(dense + tree[i].dense, tree[i].leaf_count, &right);
-		if (memcmp(&paths[i], &right, sizeof(right)) != 0)
+		if (memcmp(&paths[i], &right, sizeof(right)) != 0 ||
+			heads[i] != model_head(&tree[i]))
 			return false;
 	}
 	return true;

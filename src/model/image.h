@@ -20,7 +20,7 @@
 #define VISAGE_IMAGE_H
 
 #define MODEL_MAGIC 0x47415356	/* "VSAG" */
-#define MODEL_FORMAT 3
+#define MODEL_FORMAT 4
 #define MODEL_BYTE_ORDER 0x0102
 
 #define MODEL_MAX_SLOTS (1 << 20)
@@ -310,7 +310,9 @@ typedef struct ModelRanked
 /*
  * The tests of a tree with ranks: four arrays of ModelTrees.rank_width bytes.
  * Column 2i is ranked slot i, column 2i + 1 its copy with NaN as -infinity;
- * the others are as in ModelDense.
+ * the others are as in ModelDense.  Arrays are 64 bytes apart; where they are
+ * of 32 bytes, those of the next tree are in between: a register of AVX-512
+ * has an array of two trees.
  */
 enum
 {
@@ -320,6 +322,9 @@ enum
 	MODEL_RANK_NO,
 	MODEL_RANK_ARRAYS
 };
+
+#define MODEL_RANK_APART 64
+#define MODEL_RANK_BYTES (MODEL_RANK_ARRAYS * MODEL_RANK_APART)
 
 /*
  * Where no tree has more than 32 leaves: bit j of a row's word tells whether
@@ -376,11 +381,15 @@ typedef struct ModelTrees
 	uint32		threshold_count;
 	uint32		thresholds;		/* double[]: theirs */
 	uint32		rank_width;		/* 32 or 64 */
-	uint32		rank_tests;		/* uint8[tree_count][4][rank_width] */
+	uint32		rank_tests;		/* uint8[][4][64]; see model_rank_tests() */
 	uint32		paths;			/* ModelPaths[tree_count], or 0 */
-	uint32		unused;
+	uint32		heads;			/* with paths, uint32[tree_count]: all that a
+								 * single row asks of ModelTree[] */
 	double		divisor;		/* of the sum, before a base that comes last */
 } ModelTrees;
+
+/* What a head has besides the number of the first leaf. */
+#define MODEL_HEAD_DEEP 0x80000000u /* leaves are below half MODEL_PATH_LEAVES */
 
 /* A score that is NaN is no score: SQL's NULL. */
 #define MODEL_NULL_FOR_NAN 1
@@ -437,6 +446,37 @@ model_output_name(const ModelImage *image, uint32 output)
 {
 	return model_string(image,
 						MODEL_AT(image, uint32, image->outputs)[output]);
+}
+
+/* Where the tests of a tree begin, among arrays of this width. */
+static inline size_t
+model_rank_tests(uint32 width, size_t tree)
+{
+	size_t		byte = tree * width;
+
+	return byte / MODEL_RANK_APART * MODEL_RANK_BYTES + byte % MODEL_RANK_APART;
+}
+
+/* How many bytes the tests of so many trees take. */
+static inline size_t
+model_rank_tests_size(uint32 width, size_t trees)
+{
+	return (trees * width + MODEL_RANK_APART - 1) / MODEL_RANK_APART *
+		MODEL_RANK_BYTES;
+}
+
+/* What a single row needs of a tree. */
+static inline uint32
+model_head(const ModelTree *tree)
+{
+	return tree->first_leaf |
+		(tree->depth >= MODEL_PATH_LEAVES / 2 ? MODEL_HEAD_DEEP : 0);
+}
+
+static inline uint32
+model_first_leaf(uint32 head)
+{
+	return head & ~MODEL_HEAD_DEEP;
 }
 
 /* ---- image.c ---- */

@@ -238,11 +238,15 @@ find_format(const Import *import)
 	return NULL;
 }
 
-/* SHA-256 of format, options and bytes. */
+/*
+ * SHA-256 of format, options and bytes, and of what they are compiled to: what
+ * this release cannot load can be imported again.
+ */
 static bytea *
 hash_source(const Import *import)
 {
 	bytea	   *hash = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	uint8		image_format = MODEL_FORMAT;
 	char	   *options = JsonbToCString(NULL, &import->source.options->root,
 										 VARSIZE(import->source.options));
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
@@ -253,6 +257,7 @@ hash_source(const Import *import)
 							 strlen(import->format->name) + 1) < 0 ||
 		pg_cryptohash_update(context, (const uint8 *) options,
 							 strlen(options) + 1) < 0 ||
+		pg_cryptohash_update(context, &image_format, 1) < 0 ||
 		pg_cryptohash_update(context, (const uint8 *) import->source.data,
 							 import->source.size) < 0 ||
 		pg_cryptohash_final(context, (uint8 *) VARDATA(hash),

@@ -94,15 +94,13 @@ extern bool model_rank_block(const ModelImage *image,
 							 double *out);
 extern bool model_ranks_rows(const ModelTrees *trees);
 extern bool model_rank_row(const ModelImage *image, const ModelTrees *trees,
-						   const double *slots, uint32 *leaves,
-						   double *sum);
+						   const double *slots, double *sum);
 extern void model_rank_block_wide(const ModelImage *image,
 								  const ModelTrees *trees,
 								  const double *slots, double *out);
 extern void model_rank_row_wide(const ModelImage *image,
 								const ModelTrees *trees,
-								const double *slots, uint32 *leaves,
-								double *sum);
+								const double *slots, double *sum);
 extern bool model_test_holds(const uint32 *words, const ModelNode *node,
 							 double x);
 

@@ -28,16 +28,16 @@
 #define RANKS_INLINE __attribute__((target("avx2,popcnt"), always_inline)) \
 	static inline
 
-/* Which of four numbers the value is not at most: bits. */
+/* Which of four numbers the value is above: bits. */
 RANKS_INLINE uint32
 above_4(const double *thresholds, __m256d value)
 {
 	return (uint32) _mm256_movemask_pd(_mm256_cmp_pd(value,
 													 _mm256_loadu_pd(thresholds),
-													 _CMP_NLE_UQ));
+													 _CMP_GT_OQ));
 }
 
-/* How many of sixteen numbers in order the value is not at most. */
+/* How many of sixteen numbers in order the value is above. */
 RANKS_INLINE uint32
 above_16(const double *thresholds, __m256d value)
 {
@@ -47,10 +47,10 @@ above_16(const double *thresholds, __m256d value)
 	{
 		__m256d		a = _mm256_cmp_pd(value,
 									  _mm256_loadu_pd(thresholds + 8 * i),
-									  _CMP_NLE_UQ);
+									  _CMP_GT_OQ);
 		__m256d		b = _mm256_cmp_pd(value,
 									  _mm256_loadu_pd(thresholds + 8 * i + 4),
-									  _CMP_NLE_UQ);
+									  _CMP_GT_OQ);
 
 		words[i] = _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castpd_ps(a),
 														 _mm256_castpd_ps(b),
@@ -61,27 +61,34 @@ above_16(const double *thresholds, __m256d value)
 																		   words[1]))) / 2;
 }
 
-/* The rank of a value among so many strides of thresholds. */
-RANKS_INLINE uint8
-rank_value(const double *pivots, uint32 strides, double x)
+RANKS_INLINE uint32
+find_stride(const double *pivots, uint32 strides, double x)
 {
 	__m256d		value = _mm256_set1_pd(x);
-	uint32		stride;
 
 	if (strides == 1)
-		return above_16(pivots + MODEL_RANK_STRIDE, value);
+		return 0;
 	if (strides <= 5)
-		stride = _mm_popcnt_u32(above_4(pivots, value));
-	else if (strides <= 9)
-		stride = _mm_popcnt_u32(above_4(pivots, value) |
-								above_4(pivots + 4, value) << 4);
-	else
-		stride = above_16(pivots, value);
-	/* NaN is above the padding, too */
-	stride = Min(stride, strides - 1);
-	return Min(stride * MODEL_RANK_STRIDE +
-			   above_16(pivots + (stride + 1) * MODEL_RANK_STRIDE, value),
-			   255);
+		return _mm_popcnt_u32(above_4(pivots, value));
+	if (strides <= 9)
+		return _mm_popcnt_u32(above_4(pivots, value) |
+							  above_4(pivots + 4, value) << 4);
+	return above_16(pivots, value);
+}
+
+RANKS_INLINE uint32
+rank_in_stride(const double *thresholds, double x)
+{
+	return above_16(thresholds, _mm256_set1_pd(x));
+}
+
+/* The rank of a number, 0 for NaN, among so many strides of thresholds. */
+RANKS_INLINE uint8
+rank_number(const double *pivots, uint32 strides, double x)
+{
+	uint32		first = find_stride(pivots, strides, x) * MODEL_RANK_STRIDE;
+
+	return first + rank_in_stride(pivots + MODEL_RANK_STRIDE + first, x);
 }
 
 /* The ranks of a block's slots, each with its copy. */
@@ -97,18 +104,15 @@ rank_block(const ModelImage *image, const ModelTrees *trees,
 		const double *pivots = MODEL_AT(image, double, trees->thresholds) +
 		ranked[i].pivots;
 		uint32		strides = ranked[i].strides;
-		__m256i		nan = _mm256_set1_epi8((char) MODEL_RANK_OF_NAN(strides));
+		uint8		nan = MODEL_RANK_OF_NAN(strides);
 		uint8	   *out = ranks + (size_t) i * 2 * MODEL_BLOCK;
 
 		for (int row = 0; row < MODEL_BLOCK; row++)
-			out[row] = rank_value(pivots, strides, x[row]);
-		for (int half = 0; half < MODEL_BLOCK; half += 32)
 		{
-			__m256i		rank = _mm256_loadu_si256((__m256i *) (out + half));
+			uint8		rank = rank_number(pivots, strides, x[row]);
 
-			_mm256_storeu_si256((__m256i *) (out + MODEL_BLOCK + half),
-								_mm256_andnot_si256(_mm256_cmpeq_epi8(rank, nan),
-													rank));
+			out[row] = isnan(x[row]) ? nan : rank;
+			out[row + MODEL_BLOCK] = rank;
 		}
 	}
 }
@@ -200,7 +204,7 @@ tests_that_hold(const RowRanks *ranks, const uint8 *tests)
 {
 	__m256i		column = _mm256_loadu_si256((const __m256i *) tests);
 	__m256i		rank = _mm256_loadu_si256((const __m256i *)
-										  (tests + MODEL_PATH_LEAVES));
+										  (tests + MODEL_RANK_APART));
 	__m256i		bit_4 = _mm256_slli_epi16(column, 3);
 	__m256i		bit_5 = _mm256_slli_epi16(column, 2);
 	__m256i		low = _mm256_blendv_epi8(_mm256_shuffle_epi8(ranks->sixteen[0], column),
@@ -246,18 +250,15 @@ find_leaf(const ModelPaths *paths, uint32 bits)
 	return order[__builtin_ctz(found)];
 }
 
-/*
- * The leaf that the row reaches in each tree.  The sum of their values is
- * made meanwhile: it would be a chain of additions that wait for one another.
- */
+/* Adds the leaves that the row reaches to the sum. */
 RANKS static void
 add_row(const ModelImage *image, const ModelTrees *trees, const double *slots,
-		uint32 *leaves, double *sum)
+		double *sum)
 {
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const uint32 *heads = MODEL_AT(image, uint32, trees->heads);
 	const ModelPaths *paths = MODEL_AT(image, ModelPaths, trees->paths);
 	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
-	const double *values = MODEL_AT(image, double, trees->leaves);
+	const double *leaves = MODEL_AT(image, double, trees->leaves);
 	bool		float32 = (trees->flags & MODEL_TREES_FLOAT32) != 0;
 	double		total = *sum;
 	uint8		ranks[MODEL_RANK_COLUMNS];
@@ -269,12 +270,13 @@ add_row(const ModelImage *image, const ModelTrees *trees, const double *slots,
 																	 (ranks + 16 * i)));
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
-		uint32		word = tests_that_hold(&row, tests);
-		uint32		leaf = tree[i].first_leaf + find_leaf(&paths[i], word);
+		uint32		word = tests_that_hold(&row, tests +
+										   model_rank_tests(MODEL_PATH_LEAVES,
+															i));
+		uint32		leaf = model_first_leaf(heads[i]) +
+		find_leaf(&paths[i], word);
 
-		tests += MODEL_RANK_ARRAYS * MODEL_PATH_LEAVES;
-		leaves[i] = leaf;
-		total = add_leaf(total, values[leaf], float32);
+		total = add_leaf(total, leaves[leaf], float32);
 	}
 	*sum = total;
 }
@@ -310,19 +312,19 @@ model_ranks_rows(const ModelTrees *trees)
 }
 
 /*
- * A row's leaf in each tree, and its values added to the sum; false where
- * that is not for ranks.
+ * Adds the leaves that a row reaches to the sum; false where that is not for
+ * ranks.
  */
 bool
 model_rank_row(const ModelImage *image, const ModelTrees *trees,
-			   const double *slots, uint32 *leaves, double *sum)
+			   const double *slots, double *sum)
 {
 	if (!model_ranks_rows(trees))
 		return false;
 	if (model_instructions() == MODEL_AVX512_VBMI)
-		model_rank_row_wide(image, trees, slots, leaves, sum);
+		model_rank_row_wide(image, trees, slots, sum);
 	else
-		add_row(image, trees, slots, leaves, sum);
+		add_row(image, trees, slots, sum);
 	return true;
 }
 
@@ -343,7 +345,7 @@ model_rank_block(const ModelImage *image, const ModelTrees *trees,
 
 bool
 model_rank_row(const ModelImage *image, const ModelTrees *trees,
-			   const double *slots, uint32 *leaves, double *sum)
+			   const double *slots, double *sum)
 {
 	return false;
 }

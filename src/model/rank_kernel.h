@@ -5,7 +5,9 @@
  *
  * Before including it define RANKS and RANKS_INLINE, the attributes of
  * functions, and
- *		rank_value(pivots, strides, x)	the rank of a value
+ *		find_stride(pivots, strides, x)	the stride of thresholds that a value
+ *						falls in, from 0; 0 for NaN
+ *		rank_in_stride(thresholds, x)	how many of a stride it is above
  *		rank_block(image, trees, slots, ranks)	those of a block's slots, each
  *						with its copy
  *		at_most(ranks, rank)	a mask: which of 64 ranks are at most this one
@@ -31,10 +33,10 @@ add_trees(const ModelImage *image, const ModelTrees *trees,
 	rank_block(image, trees, slots, ranks);
 	for (uint32 i = 0; i < trees->tree_count; i++)
 	{
-		const uint8 *column = tests + MODEL_RANK_COLUMN * width;
-		const uint8 *rank = tests + MODEL_RANK_RANK * width;
-		const uint8 *yes = tests + MODEL_RANK_YES * width;
-		const uint8 *no = tests + MODEL_RANK_NO * width;
+		const uint8 *column = tests + model_rank_tests(width, i);
+		const uint8 *rank = column + MODEL_RANK_RANK * MODEL_RANK_APART;
+		const uint8 *yes = column + MODEL_RANK_YES * MODEL_RANK_APART;
+		const uint8 *no = column + MODEL_RANK_NO * MODEL_RANK_APART;
 		size_t		inner = tree[i].leaf_count - 1;
 
 		/* a tree that is one leaf has no inner node to reach it from */
@@ -53,27 +55,37 @@ add_trees(const ModelImage *image, const ModelTrees *trees,
 		add_leaves(reach + MODEL_DENSE_LEAVES, inner + 1,
 				   values + tree[i].first_leaf, float32,
 				   out + (size_t) tree[i].output * MODEL_BLOCK);
-		tests += MODEL_RANK_ARRAYS * width;
 	}
 }
 
-/* The ranks of a row's slots, in the order of columns; the rest are 0. */
+/*
+ * The ranks of a row's slots, in the order of columns; the rest are 0.  First
+ * the strides of all, then the ranks in them, so that of what waits for a
+ * comparison there is no more than the processor can put by.
+ */
 RANKS_INLINE void
 rank_row(const ModelImage *image, const ModelTrees *trees,
 		 const double *slots, uint8 *ranks)
 {
 	const ModelRanked *ranked = MODEL_AT(image, ModelRanked, trees->ranked);
 	const double *thresholds = MODEL_AT(image, double, trees->thresholds);
+	uint32		count = trees->ranked_count;
+	uint32		first[MODEL_RANK_COLUMNS / 2];
 
+	for (uint32 i = 0; i < count; i++)
+		first[i] = find_stride(thresholds + ranked[i].pivots,
+							   ranked[i].strides, slots[ranked[i].slot]) *
+			MODEL_RANK_STRIDE;
 	memset(ranks, 0, MODEL_RANK_COLUMNS);
-	for (uint32 i = 0; i < trees->ranked_count; i++)
+	for (uint32 i = 0; i < count; i++)
 	{
 		double		x = slots[ranked[i].slot];
-		uint8		rank = rank_value(thresholds + ranked[i].pivots,
-									  ranked[i].strides, x);
+		const double *stride = thresholds + ranked[i].pivots +
+		MODEL_RANK_STRIDE + first[i];
+		uint8		rank = first[i] + rank_in_stride(stride, x);
 
-		ranks[2 * i] = rank;
-		ranks[2 * i + 1] = isnan(x) ? 0 : rank;
+		ranks[2 * i] = isnan(x) ? MODEL_RANK_OF_NAN(ranked[i].strides) : rank;
+		ranks[2 * i + 1] = rank;
 	}
 }
 

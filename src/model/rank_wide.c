@@ -97,30 +97,30 @@ rank_block(const ModelImage *image, const ModelTrees *trees,
 	}
 }
 
-/* How many of eight numbers the value is not at most. */
+/* How many of eight numbers the value is above. */
 RANKS_INLINE uint32
 above_8(const double *thresholds, __m512d value)
 {
 	return _mm_popcnt_u32(_mm512_cmp_pd_mask(value,
 											 _mm512_loadu_pd(thresholds),
-											 _CMP_NLE_UQ));
+											 _CMP_GT_OQ));
 }
 
-/* The rank of a value among so many strides of thresholds. */
-RANKS_INLINE uint8
-rank_value(const double *pivots, uint32 strides, double x)
+RANKS_INLINE uint32
+find_stride(const double *pivots, uint32 strides, double x)
 {
 	__m512d		value = _mm512_set1_pd(x);
-	uint32		stride = above_8(pivots, value);
-	const double *thresholds;
 
-	if (strides > 9)
-		stride += above_8(pivots + 8, value);
-	/* NaN is above the padding, too */
-	stride = Min(stride, strides - 1);
-	thresholds = pivots + (stride + 1) * MODEL_RANK_STRIDE;
-	return Min(stride * MODEL_RANK_STRIDE + above_8(thresholds, value) +
-			   above_8(thresholds + 8, value), 255);
+	return above_8(pivots, value) +
+		(strides > 9 ? above_8(pivots + 8, value) : 0);
+}
+
+RANKS_INLINE uint32
+rank_in_stride(const double *thresholds, double x)
+{
+	__m512d		value = _mm512_set1_pd(x);
+
+	return above_8(thresholds, value) + above_8(thresholds + 8, value);
 }
 
 /* ---- a block of rows ---- */
@@ -202,14 +202,6 @@ model_rank_block_wide(const ModelImage *image, const ModelTrees *trees,
 
 /* ---- a row ---- */
 
-/* Two halves of a register from two places. */
-RANKS_INLINE __m512i
-join_halves(const uint8 *low, const uint8 *high)
-{
-	return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) low)),
-							  _mm256_loadu_si256((const __m256i *) high), 1);
-}
-
 /* Looks up the bytes that are inner nodes in the bytes themselves. */
 RANKS_INLINE __m512i
 two_steps_for_one(__m512i next)
@@ -224,19 +216,17 @@ two_steps_for_one(__m512i next)
  * Byte j is the node behind inner node j of the one tree, byte 32 + j of the
  * other: a leaf's number, or an inner node's byte with the sign bit set.
  * Looking up the bytes in themselves doubles how many tests have been passed.
- * Sixteen are mostly enough; depth has a bit beyond where they may not be.
+ * Sixteen are mostly enough; where they may not be, a head is deep.
  */
 RANKS_INLINE uint64
-two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others,
-		   uint32 depth)
+two_leaves(__m512i ranks, const uint8 *tests, uint32 heads)
 {
 	const		__m512i place = _mm512_inserti64x4(_mm512_set1_epi8((char) 0xC0),
 												   _mm256_set1_epi8((char) 0xE0), 1);
 	__m512i		next[MODEL_RANK_ARRAYS];
 
 	for (int i = 0; i < MODEL_RANK_ARRAYS; i++)
-		next[i] = join_halves(tests + i * MODEL_PATH_LEAVES,
-							  others + i * MODEL_PATH_LEAVES);
+		next[i] = _mm512_loadu_si512(tests + i * MODEL_RANK_APART);
 	ranks = _mm512_permutexvar_epi8(next[MODEL_RANK_COLUMN], ranks);
 	next[0] = _mm512_mask_mov_epi8(next[MODEL_RANK_NO],
 								   _mm512_cmple_epu8_mask(ranks, next[MODEL_RANK_RANK]),
@@ -244,40 +234,38 @@ two_leaves(__m512i ranks, const uint8 *tests, const uint8 *others,
 	next[0] = _mm512_add_epi8(next[0], place);
 	for (int passed = 1; passed < MODEL_PATH_LEAVES / 2; passed *= 2)
 		next[0] = two_steps_for_one(next[0]);
-	if (unlikely(depth >= MODEL_PATH_LEAVES / 2))
+	if (unlikely(heads & MODEL_HEAD_DEEP))
 		next[0] = two_steps_for_one(next[0]);
 	return (uint32) _mm_cvtsi128_si32(_mm512_castsi512_si128(next[0])) % 32 |
 		(uint64) ((uint32) _mm_cvtsi128_si32(_mm512_extracti32x4_epi32(next[0], 2)) % 32) << 32;
 }
 
-/*
- * The leaf that the row reaches in each tree, and the sum of their values.
- */
+/* The sum with the leaves that the row reaches. */
 RANKS_INLINE double
 sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
-		   bool float32, double sum, uint32 *leaves)
+		   bool float32, double sum)
 {
-	const ModelTree *tree = MODEL_AT(image, ModelTree, trees->trees);
+	const uint32 *heads = MODEL_AT(image, uint32, trees->heads);
 	const uint8 *tests = MODEL_AT(image, uint8, trees->rank_tests);
-	const double *values = MODEL_AT(image, double, trees->leaves);
-	const size_t width = MODEL_RANK_ARRAYS * MODEL_PATH_LEAVES;
+	const double *leaves = MODEL_AT(image, double, trees->leaves);
 	size_t		count = trees->tree_count;
 
-	for (size_t i = 0; i + 1 < count; i += 2, tests += 2 * width)
+	for (size_t i = 0; i + 1 < count; i += 2, tests += MODEL_RANK_BYTES)
 	{
-		uint64		found = two_leaves(ranks, tests, tests + width,
-									   tree[i].depth | tree[i + 1].depth);
+		uint64		found = two_leaves(ranks, tests, heads[i] | heads[i + 1]);
 
-		leaves[i] = tree[i].first_leaf + (uint32) found;
-		leaves[i + 1] = tree[i + 1].first_leaf + (uint32) (found >> 32);
-		sum = add_leaf(sum, values[leaves[i]], float32);
-		sum = add_leaf(sum, values[leaves[i + 1]], float32);
+		sum = add_leaf(sum, leaves[model_first_leaf(heads[i]) +
+								   (uint32) found], float32);
+		sum = add_leaf(sum, leaves[model_first_leaf(heads[i + 1]) +
+								   (uint32) (found >> 32)], float32);
 	}
 	if (count % 2 != 0)
 	{
-		leaves[count - 1] = tree[count - 1].first_leaf +
-			(uint32) two_leaves(ranks, tests, tests, tree[count - 1].depth);
-		sum = add_leaf(sum, values[leaves[count - 1]], float32);
+		uint32		head = heads[count - 1];
+
+		sum = add_leaf(sum, leaves[model_first_leaf(head) +
+								   (uint32) two_leaves(ranks, tests, head)],
+					   float32);
 	}
 	return sum;
 }
@@ -285,7 +273,7 @@ sum_leaves(const ModelImage *image, const ModelTrees *trees, __m512i ranks,
 /* As model_rank_row, where the processor can. */
 RANKS void
 model_rank_row_wide(const ModelImage *image, const ModelTrees *trees,
-					const double *slots, uint32 *leaves, double *sum)
+					const double *slots, double *sum)
 {
 	uint8		bytes[MODEL_RANK_COLUMNS];
 	__m512i		ranks;
@@ -293,9 +281,9 @@ model_rank_row_wide(const ModelImage *image, const ModelTrees *trees,
 	rank_row(image, trees, slots, bytes);
 	ranks = _mm512_loadu_si512(bytes);
 	if (trees->flags & MODEL_TREES_FLOAT32)
-		*sum = sum_leaves(image, trees, ranks, true, *sum, leaves);
+		*sum = sum_leaves(image, trees, ranks, true, *sum);
 	else
-		*sum = sum_leaves(image, trees, ranks, false, *sum, leaves);
+		*sum = sum_leaves(image, trees, ranks, false, *sum);
 }
 
 #endif							/* x86-64 */

@@ -235,7 +235,7 @@ walk(const ModelImage *image, const ModelTrees *trees, const double *slots,
 	trees->aggregate == MODEL_TREES_SUM;
 
 	begin_outputs(image, trees, out, stride);
-	if (stride != 1 || !model_rank_row(image, trees, slots, leaves, out))
+	if (stride != 1 || !model_rank_row(image, trees, slots, out))
 	{
 		find_leaves(image, trees, slots, stride, leaves);
 		if (plain)

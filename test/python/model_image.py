@@ -13,10 +13,11 @@ TERM_SIZE = 56
 TERM_CENTER = 24
 TREES = ("flags aggregate output_count tree_count trees node_count nodes covers leaf_count leaf_width leaves base word_count words linear"
          " coefficient_count coefficients dense_count dense order ranked_count ranked threshold_count thresholds rank_width rank_tests paths"
-         " unused").split()
+         " heads").split()
 TREE = "root node_count depth first_leaf leaf_count output dense unused".split()
 RANKED = "slot low pivots strides".split()
 STRIDE = 16  # thresholds
+APART = 64  # bytes from one array of a tree's tests to the next
 FLOAT32 = 1  # flag of an ensemble
 
 
@@ -76,3 +77,8 @@ class RankedImage(Image):
     def threshold_at(self, ranked, number):
         """The offset of a ranked slot's threshold, padding included."""
         return self.trees["thresholds"] + 8 * (ranked["pivots"] + STRIDE + number)
+
+    def tests_at(self, number, array):
+        """The offset of one of the four arrays of a tree's tests."""
+        pair, byte = divmod(number * self.trees["rank_width"], APART)
+        return self.trees["rank_tests"] + (4 * pair + array) * APART + byte

@@ -122,7 +122,8 @@ class DamagedRanksTest(DamagedTest):
                   range(trees["thresholds"], trees["thresholds"] + 8 * trees["threshold_count"], 4),
                   range(trees["rank_tests"], trees["rank_tests"] + 4 * trees["rank_width"] * trees["tree_count"], 4),
                   range(trees["paths"], trees["paths"] + 256 * trees["tree_count"], 4),
-                  [self.image.at + 4 * TREES.index(name) for name in TREES if "rank" in name or name in ("thresholds", "threshold_count", "paths")])
+                  range(trees["heads"], trees["heads"] + 4 * trees["tree_count"], 4),
+                  [self.image.at + 4 * TREES.index(name) for name in TREES if "rank" in name or name in ("thresholds", "threshold_count", "paths", "heads")])
         randomness = random.Random(1)
         for _ in range(300):
             body = bytearray(self.image.data)
@@ -172,7 +173,7 @@ class DamagedRanksTest(DamagedTest):
         for array in range(4):
             for byte in (1, 64, 95, 255):
                 body = bytearray(self.image.data)
-                body[trees["rank_tests"] + (4 * number + array) * trees["rank_width"]] = byte
+                body[self.image.tests_at(number, array)] = byte
                 self.assertIsNone(self.import_image(sealed(body)))
 
     def test_a_last_threshold_that_values_may_exceed(self):
