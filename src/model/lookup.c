@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/tupmacs.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "executor/tuptable.h"
 #include "model/model.h"
@@ -260,6 +261,27 @@ place_of_row(SysScanDesc scan, HeapTuple tuple)
 	return place;
 }
 
+/* The place of the table's row in pg_class. */
+static ModelPlace
+place_of_table(Oid table)
+{
+	Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+	ModelPlace	place = {0};
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	scan = systable_beginscan(catalog, ClassOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		place = place_of_row(scan, tuple);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return place;
+}
+
 /* The version that an alias of the model names, or 0. */
 static int32
 alias_version(const char *model, const char *alias, Snapshot snapshot,
@@ -333,12 +355,13 @@ text_is(const char *column, const char *text)
 		memcmp(VARDATA_ANY(column), text, length) == 0;
 }
 
-/* The version that the row at this place says the alias names, or 0. */
+/* The version that the row at its place says the alias names, or 0. */
 static int32
-alias_version_at(const ModelPlace *place, const ModelReference *reference,
+alias_version_at(const ModelPlaces *places, const ModelReference *reference,
 				 Snapshot snapshot)
 {
-	HeapTuple	tuple = model_row_at(place, snapshot);
+	HeapTuple	tuple = model_row_at(&places->alias, &places->alias_table,
+									 snapshot);
 	AliasColumns columns;
 	int32		version = 0;
 
@@ -368,10 +391,10 @@ read_recalled(const ModelReference *reference, const ModelPlaces *places,
 	bool		found;
 
 	if (reference->alias[0] != '\0')
-		version = alias_version_at(&places->alias, reference, snapshot);
+		version = alias_version_at(places, reference, snapshot);
 	if (version == 0)
 		return false;
-	tuple = model_row_at(&places->image, snapshot);
+	tuple = model_row_at(&places->image, &places->image_table, snapshot);
 	if (tuple == NULL)
 		return false;
 	columns = image_columns(tuple);
@@ -419,8 +442,12 @@ model_read_reference(const ModelReference *reference, Snapshot snapshot,
 		!model_read_version(reference->model, version, snapshot, row))
 		return false;
 	places.image = row->mark;
+	places.image_table = place_of_table(catalog->images);
 	if (reference->alias[0] != '\0')
+	{
 		row->mark = places.alias;
+		places.alias_table = place_of_table(catalog->aliases);
+	}
 	model_share_places(reference, &places);
 	return true;
 }

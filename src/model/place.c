@@ -8,8 +8,10 @@
  * and those have to be opened, too.  A row whose place is known is read
  * without: the session takes the table's lock, makes sure that the file is
  * still the table's, and looks into the page, if that is still in the buffer
- * where it was.  Where any of this is not so, the answer is that no row was
- * found, and the caller searches the table.
+ * where it was.  The file is the table's if pg_class says so, in a row whose
+ * place is known, too; pg_class itself is open in every session.  Where any of
+ * this is not so, the answer is that no row was found, and the caller searches
+ * the table.
  *
  * Sessions share the places that they have found, if the library is
  * preloaded.  These are hints: nothing follows from a place but that a row may
@@ -20,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "core/shared.h"
@@ -27,7 +30,8 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/spin.h"
-#include "utils/syscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* References whose hashes are the same take turns. */
 #define SHARED_PLACES 1024
@@ -42,31 +46,6 @@ typedef struct SharedPlaces
 static SharedPlaces *shared = NULL; /* NULL without preloading */
 
 /* ---- rows ---- */
-
-/*
- * Is the file still the one of the table, which is locked?  The pages of a
- * file that the table had before may linger in buffers for a moment.
- */
-static bool
-is_file_of_table(const ModelPlace *place)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID,
-										ObjectIdGetDatum(place->relation));
-	Form_pg_class form;
-	CoreCompatFile file;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	file = (CoreCompatFile)
-	{
-		OidIsValid(form->reltablespace) ? form->reltablespace :
-			MyDatabaseTableSpace,
-			MyDatabaseId, form->relfilenode
-	};
-	ReleaseSysCache(tuple);
-	return core_compat_same_file(file, place->file);
-}
 
 /* The row in the page, which is pinned, or NULL. */
 static HeapTuple
@@ -95,25 +74,66 @@ row_in_page(const ModelPlace *place, Snapshot snapshot)
 	return copy;
 }
 
+/* The row in the buffer where its page was, or NULL. */
+static HeapTuple
+row_in_buffer(const ModelPlace *place, Snapshot snapshot)
+{
+	HeapTuple	row;
+
+	if (!ReadRecentBuffer(place->file, MAIN_FORKNUM,
+						  ItemPointerGetBlockNumber(&place->tid),
+						  place->buffer))
+		return NULL;
+	row = row_in_page(place, snapshot);
+	ReleaseBuffer(place->buffer);
+	return row;
+}
+
 /*
- * A copy of the row if the snapshot sees it at this place, else NULL.  What a
- * serializable transaction reads in this way it has not marked as read: that
- * takes an open table.
+ * Does the row of pg_class say that the file is still the one of the table,
+ * which is locked?  The pages of a file that the table had before may linger
+ * in buffers for a moment.
+ */
+static bool
+is_file_of_table(const ModelPlace *place, const ModelPlace *table)
+{
+	Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+	HeapTuple	row = NULL;
+	Form_pg_class form;
+	CoreCompatFile file = {0};
+
+	if (core_compat_same_file(core_compat_file(catalog), table->file))
+		row = row_in_buffer(table, GetCatalogSnapshot(RelationRelationId));
+	table_close(catalog, AccessShareLock);
+	if (row == NULL)
+		return false;
+	form = (Form_pg_class) GETSTRUCT(row);
+	if (form->oid == place->relation)
+		file = (CoreCompatFile)
+	{
+		OidIsValid(form->reltablespace) ? form->reltablespace :
+			MyDatabaseTableSpace,
+			MyDatabaseId, form->relfilenode
+	};
+	heap_freetuple(row);
+	return core_compat_same_file(file, place->file);
+}
+
+/*
+ * A copy of the row if the snapshot sees it at this place, else NULL.  Without
+ * the table's row in pg_class the caller has to know that the table has still
+ * the same file.  What a serializable transaction reads in this way it has not
+ * marked as read: that takes an open table.
  */
 HeapTuple
-model_row_at(const ModelPlace *place, Snapshot snapshot)
+model_row_at(const ModelPlace *place, const ModelPlace *table,
+			 Snapshot snapshot)
 {
 	HeapTuple	row = NULL;
 
 	LockRelationOid(place->relation, AccessShareLock);
-	if (is_file_of_table(place) &&
-		ReadRecentBuffer(place->file, MAIN_FORKNUM,
-						 ItemPointerGetBlockNumber(&place->tid),
-						 place->buffer))
-	{
-		row = row_in_page(place, snapshot);
-		ReleaseBuffer(place->buffer);
-	}
+	if (table == NULL || is_file_of_table(place, table))
+		row = row_in_buffer(place, snapshot);
 	UnlockRelationOid(place->relation, AccessShareLock);
 	return row;
 }

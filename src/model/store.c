@@ -24,6 +24,7 @@
 #include "postgres.h"
 
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "model/model.h"
 #include "model/shap.h"
 #include "storage/sinval.h"
@@ -38,7 +39,7 @@
 /* A reference and what it means; kept by the session. */
 typedef struct KnownName
 {
-	char		text[MODEL_MAX_REFERENCE];	/* key */
+	char		text[MODEL_MAX_REFERENCE];
 	ModelReference reference;
 	ModelEntry *entry;			/* NULL where nothing is known */
 	bool		once;			/* for this view only */
@@ -48,13 +49,36 @@ typedef struct KnownName
 	uint64		generation;		/* when the mark was made */
 } KnownName;
 
+/* Names by their text.  Small, since a first score waits for the room. */
+typedef struct NameSlot
+{
+	const char *text;
+	KnownName  *name;
+	uint32		hash;
+	char		status;
+} NameSlot;
+
+#define SH_PREFIX names
+#define SH_ELEMENT_TYPE NameSlot
+#define SH_KEY_TYPE const char *
+#define SH_KEY text
+#define SH_HASH_KEY(table, key) \
+	hash_bytes((const unsigned char *) (key), strlen(key))
+#define SH_EQUAL(table, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, slot) (slot)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
 uint64		model_undone = 0;
 
 static ModelEntry **entries = NULL;
 static int	entry_count = 0;
 static int	entries_allocated = 0;
 static uint64 use_counter = 0;
-static HTAB *names = NULL;
+static names_hash *names = NULL;
 static KnownName *latest_name = NULL;	/* that was looked for, or NULL */
 static ModelCatalog watched;
 static uint64 generation = 0;	/* counts what we were told of changes */
@@ -127,15 +151,10 @@ remember(List *keys, ImageKey key)
 static void
 watch(void)
 {
-	HASHCTL		control = {.keysize = MODEL_MAX_REFERENCE,
-	.entrysize = sizeof(KnownName)};
-
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	RegisterXactCallback(transaction_ends, NULL);
 	RegisterSubXactCallback(subtransaction_ends, NULL);
-	/* a table is made with all the room that it asks for: a first score waits */
-	names = hash_create("visage models", 1, &control,
-						HASH_ELEM | HASH_STRINGS);
+	names = names_create(TopMemoryContext, 8, NULL);
 }
 
 /* Before anything is kept. */
@@ -184,15 +203,13 @@ static void
 drop_entry(int position)
 {
 	ModelEntry *entry = entries[position];
-	HASH_SEQ_STATUS status;
-	KnownName  *name;
+	names_iterator iterator;
+	NameSlot   *slot;
 
-	hash_seq_init(&status, names);
-	while ((name = hash_seq_search(&status)) != NULL)
-	{
-		if (name->entry == entry)
-			name->entry = NULL;
-	}
+	names_start_iterate(names, &iterator);
+	while ((slot = names_iterate(names, &iterator)) != NULL)
+		if (slot->name->entry == entry)
+			slot->name->entry = NULL;
 	entries[position] = entries[--entry_count];
 	model_free_bindings(entry);
 	model_shap_free(&entry->shap_plans, true);
@@ -290,12 +307,13 @@ map_entry(const ImageRow *row)
 static void
 forget_names(void)
 {
-	HASH_SEQ_STATUS status;
-	KnownName  *name;
+	names_iterator iterator;
+	NameSlot   *slot;
 
-	hash_seq_init(&status, names);
-	while ((name = hash_seq_search(&status)) != NULL)
-		hash_search(names, name->text, HASH_REMOVE, NULL);
+	names_start_iterate(names, &iterator);
+	while ((slot = names_iterate(names, &iterator)) != NULL)
+		pfree(slot->name);
+	names_reset(names);
 	latest_name = NULL;
 }
 
@@ -384,12 +402,16 @@ entry_of_row(const ModelReference *reference, const ImageRow *row,
 static bool
 sees_mark(const KnownName *name, Snapshot snapshot)
 {
-	HeapTuple	row = model_row_at(&name->mark, snapshot);
+	HeapTuple	row = model_row_at(&name->mark, NULL, snapshot);
 
 	if (row == NULL)
 		return false;
 	heap_freetuple(row);
-	/* only now, since reading has told us of what happened to the table */
+
+	/*
+	 * Only now, since reading has told us of what happened to the table: if
+	 * nothing, it has also the file that it had.
+	 */
 	return name->generation == generation;
 }
 
@@ -416,14 +438,29 @@ look_up(KnownName *name)
 	return entry;
 }
 
+/* Keeps a name that is new. */
+static KnownName *
+add_name(const char *text, const ModelReference *reference)
+{
+	KnownName  *name;
+	bool		found;
+
+	if (names->members >= MAX_NAMES)
+		forget_names();
+	name = MemoryContextAllocZero(TopMemoryContext, sizeof(KnownName));
+	strlcpy(name->text, text, MODEL_MAX_REFERENCE);
+	name->reference = *reference;
+	names_insert(names, name->text, &found)->name = name;
+	return name;
+}
+
 /* The kept name; NULL where the text can be no reference. */
 static KnownName *
 find_name(const char *text, size_t length)
 {
 	char		key[MODEL_MAX_REFERENCE];
 	ModelReference reference;
-	KnownName  *name;
-	bool		found;
+	NameSlot   *slot;
 
 	if (length >= MODEL_MAX_REFERENCE)
 		return NULL;
@@ -432,18 +469,11 @@ find_name(const char *text, size_t length)
 		return latest_name;
 	memcpy(key, text, length);
 	key[length] = '\0';
-	name = hash_search(names, key, HASH_FIND, NULL);
-	latest_name = name;
-	if (name != NULL)
-		return name;
-	if (!model_parse_reference(key, &reference))
+	slot = names_lookup(names, key);
+	if (slot == NULL && !model_parse_reference(key, &reference))
 		return NULL;
-	if (hash_get_num_entries(names) >= MAX_NAMES)
-		forget_names();
-	name = hash_search(names, key, HASH_ENTER, &found);
-	name->reference = reference;
-	name->entry = NULL;
-	return name;
+	latest_name = slot == NULL ? add_name(key, &reference) : slot->name;
+	return latest_name;
 }
 
 /* What the name means to the active snapshot, NULL for nothing. */

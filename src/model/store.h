@@ -120,16 +120,22 @@ typedef struct ModelPlace
 	TransactionId xmin;
 } ModelPlace;
 
-/* Of a reference that names a version there is no alias's row. */
+/*
+ * The rows that a reference leads to, each with that of its table in
+ * pg_class.  Of a reference that names a version there is no alias's row.
+ */
 typedef struct ModelPlaces
 {
 	ModelPlace	alias;
+	ModelPlace	alias_table;
 	ModelPlace	image;
+	ModelPlace	image_table;
 } ModelPlaces;
 
 struct ModelReference;
 
-extern HeapTuple model_row_at(const ModelPlace *place, Snapshot snapshot);
+extern HeapTuple model_row_at(const ModelPlace *place,
+							  const ModelPlace *table, Snapshot snapshot);
 extern bool model_recall_places(const struct ModelReference *reference,
 								ModelPlaces *places);
 extern void model_share_places(const struct ModelReference *reference,

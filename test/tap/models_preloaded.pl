@@ -101,6 +101,14 @@ $node->safe_psql('shop', 'VACUUM visage.model_aliases');
 scores(2, 'after VACUUM');
 deploy(1);
 scores(1, 'and a deploy where a row was before');
+for my $catalog ('ALTER TABLE visage.model_aliases SET (fillfactor = 90); ALTER TABLE visage.model_images SET (fillfactor = 90)', 'VACUUM FULL pg_class')
+{
+	$node->safe_psql('shop', $catalog);
+	scores(1, "after $catalog");
+	$before = searches();
+	scores(1, 'and again');
+	is(searches(), $before, 'without a search');
+}
 $node->safe_psql('shop', 'CREATE TABLE kept AS TABLE visage.model_aliases; TRUNCATE visage.model_aliases');
 fails($node, 'shop', $score, '42704', 'model "m" has no alias "champion"', 'after TRUNCATE');
 $node->safe_psql('shop', 'INSERT INTO visage.model_aliases TABLE kept');
