@@ -261,7 +261,8 @@ map_written(int fd, const ImageRow *row, size_t *size)
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("version %d of model \"%s\" cannot be loaded",
 					row->version, row->model),
-			 errdetail("In its image, %s.", problem)));
+			 errdetail("In its image, %s.", problem),
+			 errhint("Import the model, or train it, again.")));
 	return NULL;
 }
 
