@@ -389,7 +389,7 @@ typedef struct ModelTrees
 } ModelTrees;
 
 /* What a head has besides the number of the first leaf. */
-#define MODEL_HEAD_DEEP 0x80000000u /* leaves are below half MODEL_PATH_LEAVES */
+#define MODEL_HEAD_DEEP 0x80000000u /* half MODEL_PATH_LEAVES, or more */
 
 /* A score that is NaN is no score: SQL's NULL. */
 #define MODEL_NULL_FOR_NAN 1

@@ -13,13 +13,10 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tupmacs.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "executor/tuptable.h"
 #include "model/model.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -246,42 +243,6 @@ model_read_catalog(ModelCatalog *catalog)
 	catalog->images = get_relname_relid("model_images", schema);
 }
 
-/* The place of the row that the scan has found. */
-static ModelPlace
-place_of_row(SysScanDesc scan, HeapTuple tuple)
-{
-	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) scan->slot;
-	ModelPlace	place;
-
-	place.relation = RelationGetRelid(scan->heap_rel);
-	place.file = core_compat_file(scan->heap_rel);
-	place.buffer = slot->buffer;
-	place.tid = tuple->t_self;
-	place.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	return place;
-}
-
-/* The place of the table's row in pg_class. */
-static ModelPlace
-place_of_table(Oid table)
-{
-	Relation	catalog = table_open(RelationRelationId, AccessShareLock);
-	ModelPlace	place = {0};
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(table));
-	scan = systable_beginscan(catalog, ClassOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		place = place_of_row(scan, tuple);
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return place;
-}
-
 /* The version that an alias of the model names, or 0. */
 static int32
 alias_version(const char *model, const char *alias, Snapshot snapshot,
@@ -300,7 +261,7 @@ alias_version(const char *model, const char *alias, Snapshot snapshot,
 	if (HeapTupleIsValid(tuple))
 	{
 		version = alias_columns(tuple).version;
-		*place = place_of_row(scan, tuple);
+		*place = model_place_of_row(scan, tuple);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -339,7 +300,7 @@ model_read_version(const char *model, int32 version, Snapshot snapshot,
 	if (HeapTupleIsValid(tuple))
 	{
 		take_image_row(row, model, tuple);
-		row->mark = place_of_row(scan, tuple);
+		row->mark = model_place_of_row(scan, tuple);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -442,12 +403,8 @@ model_read_reference(const ModelReference *reference, Snapshot snapshot,
 		!model_read_version(reference->model, version, snapshot, row))
 		return false;
 	places.image = row->mark;
-	places.image_table = place_of_table(catalog->images);
 	if (reference->alias[0] != '\0')
-	{
 		row->mark = places.alias;
-		places.alias_table = place_of_table(catalog->aliases);
-	}
 	model_share_places(reference, &places);
 	return true;
 }

@@ -21,7 +21,9 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
+#include "access/relscan.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "common/hashfn.h"
@@ -30,6 +32,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/spin.h"
+#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -46,6 +49,21 @@ typedef struct SharedPlaces
 static SharedPlaces *shared = NULL; /* NULL without preloading */
 
 /* ---- rows ---- */
+
+/* The place of the row that the scan has found. */
+ModelPlace
+model_place_of_row(SysScanDesc scan, HeapTuple tuple)
+{
+	BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) scan->slot;
+	ModelPlace	place;
+
+	place.relation = RelationGetRelid(scan->heap_rel);
+	place.file = core_compat_file(scan->heap_rel);
+	place.buffer = slot->buffer;
+	place.tid = tuple->t_self;
+	place.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	return place;
+}
 
 /* The row in the page, which is pinned, or NULL. */
 static HeapTuple
@@ -140,6 +158,27 @@ model_row_at(const ModelPlace *place, const ModelPlace *table,
 
 /* ---- what sessions share ---- */
 
+/* The place of the table's row in pg_class. */
+static ModelPlace
+place_of_table(Oid table)
+{
+	Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+	ModelPlace	place = {0};
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	scan = systable_beginscan(catalog, ClassOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		place = model_place_of_row(scan, tuple);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return place;
+}
+
 /* Where places of the reference are kept. */
 static SharedPlaces *
 slot_of(const ModelReference *reference)
@@ -169,14 +208,17 @@ model_recall_places(const ModelReference *reference, ModelPlaces *places)
 	return known;
 }
 
-/* Tells the other sessions. */
+/* Tells the other sessions of the rows, and finds those of their tables. */
 void
-model_share_places(const ModelReference *reference, const ModelPlaces *places)
+model_share_places(const ModelReference *reference, ModelPlaces *places)
 {
 	SharedPlaces *slot;
 
 	if (shared == NULL)
 		return;
+	if (reference->alias[0] != '\0')
+		places->alias_table = place_of_table(places->alias.relation);
+	places->image_table = place_of_table(places->image.relation);
 	slot = slot_of(reference);
 	SpinLockAcquire(&slot->lock);
 	slot->database = MyDatabaseId;

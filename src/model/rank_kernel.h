@@ -8,7 +8,7 @@
  *		find_stride(pivots, strides, x)	the stride of thresholds that a value
  *						falls in, from 0; 0 for NaN
  *		rank_in_stride(thresholds, x)	how many of a stride it is above
- *		rank_block(image, trees, slots, ranks)	those of a block's slots, each
+ *		rank_block(image, trees, slots, ranks)	the ranks of a block's slots, each
  *						with its copy
  *		at_most(ranks, rank)	a mask: which of 64 ranks are at most this one
  *		add_leaves(reach, leaves, values, float32, sum)	adds each row's leaf,

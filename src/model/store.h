@@ -16,6 +16,7 @@
 #ifndef VISAGE_STORE_H
 #define VISAGE_STORE_H
 
+#include "access/genam.h"
 #include "access/htup.h"
 #include "access/xact.h"
 #include "core/compat.h"
@@ -134,12 +135,13 @@ typedef struct ModelPlaces
 
 struct ModelReference;
 
+extern ModelPlace model_place_of_row(SysScanDesc scan, HeapTuple tuple);
 extern HeapTuple model_row_at(const ModelPlace *place,
 							  const ModelPlace *table, Snapshot snapshot);
 extern bool model_recall_places(const struct ModelReference *reference,
 								ModelPlaces *places);
 extern void model_share_places(const struct ModelReference *reference,
-							   const ModelPlaces *places);
+							   ModelPlaces *places);
 extern void model_request_shared_memory(void);
 
 /* ---- lookup.c ---- */
